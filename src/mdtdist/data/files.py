@@ -1,0 +1,99 @@
+"""Names of prepared files and how they are written: whole or not at all."""
+
+import csv
+import io
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+ENCODER = "efficientnet_lite0"
+COLUMNS = (
+    "sha256",
+    "name",
+    "category",
+    "source_id",
+    "creator",
+    "license",
+    "split",
+    "status",
+    "reason",
+    "num_voxels",
+    "num_faces",
+    "flatness",
+    "width_cm",
+    "depth_cm",
+    "height_cm",
+    "voxelized",
+    "rendered",
+    f"feature_{ENCODER}",
+    f"cond_{ENCODER}",
+)
+
+
+def voxel_path(root: Path, sha256: str) -> Path:
+    """``indices`` uint8 [N, 3], ``num_faces``, ``flatness``."""
+    return root / "voxels" / f"{sha256}.npz"
+
+
+def render_folder(root: Path, sha256: str) -> Path:
+    """``transforms.json`` and, per view, ``000.png`` (RGBA) and ``000_depth.png`` (16 bit)."""
+    return root / "renders" / sha256
+
+
+def feature_path(root: Path, sha256: str) -> Path:
+    """``indices`` uint8 [N, 3], ``patchtokens`` float16 [N, C]."""
+    return root / "features" / ENCODER / f"{sha256}.npz"
+
+
+def cond_path(root: Path, sha256: str) -> Path:
+    """``tokens`` float16 [V, 2, 49, 896]: per condition view, as seen and mirrored."""
+    return root / "cond" / ENCODER / f"{sha256}.npz"
+
+
+def is_done(root: Path, stage: str, sha256: str) -> bool:
+    """Whether the files of a stage (voxels, renders, features) are there."""
+    if stage == "voxels":
+        return voxel_path(root, sha256).exists()
+    if stage == "renders":
+        return (render_folder(root, sha256) / "transforms.json").exists()
+    return feature_path(root, sha256).exists() and cond_path(root, sha256).exists()
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[BinaryIO]:
+    """A binary file that appears under its name only when the block ends without an error."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with partial.open("wb") as file:
+            yield file
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def write_npz(path: Path, *, is_compressed: bool = True, **arrays: Any) -> None:
+    """An npz, whole. Feature maps hardly compress and are quicker without."""
+    with whole_file(path) as file:
+        (np.savez_compressed if is_compressed else np.savez)(file, **arrays)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Indented JSON, whole."""
+    with whole_file(path) as file:
+        file.write(json.dumps(value, indent=1).encode())
+
+
+def write_csv(path: Path, rows: Sequence[Mapping[str, Any]], *, columns: Sequence[str]) -> None:
+    """A UTF-8 table, whole; missing values are empty."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    with whole_file(path) as file:
+        file.write(text.getvalue().encode())

@@ -1,0 +1,85 @@
+"""Where 3D models come from: the record of one asset, and folders of model files."""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from mdtdist.errors import InputError
+
+MODEL_SUFFIXES = (".glb", ".gltf", ".obj", ".ply", ".stl")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asset:
+    """One 3D model with its provenance.
+
+    Attributes:
+        source_id: readable name, unique within the source.
+        sha256: hash of the model file (textures beside it are not part of it); names all prepared files.
+        path: the model file.
+        name: what the object is; near-duplicates share a name, so splits are made by name.
+        size_cm: real width (x), depth (y), height (z); None if unknown.
+        rotation: row-major 3x3, applied to the model in its own Y-up axes; None for none.
+    """
+
+    source_id: str
+    sha256: str
+    path: Path
+    name: str
+    category: str = ""
+    creator: str = ""
+    license: str = ""
+    size_cm: tuple[float, float, float] | None = None
+    rotation: tuple[float, ...] | None = None
+
+
+def hash_file(path: Path) -> str:
+    """SHA-256 of a file's bytes, hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def list_folder(folder: Path) -> list[Asset]:
+    """Assets of a folder tree of mesh files, one per distinct file, in the order of their paths.
+
+    The name of an asset is its file name without trailing digits (``chair_012.glb`` is a ``chair``), its category
+    the folder it lies in. Files with the same bytes are taken once.
+
+    Raises:
+        InputError: if there is no mesh file.
+    """
+    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in MODEL_SUFFIXES and path.is_file())
+    if not paths:
+        raise InputError(f"{folder} holds no {', '.join(MODEL_SUFFIXES)} file; give a folder of 3D models.")
+    assets: dict[str, Asset] = {}
+    for path in paths:
+        sha256, relative = hash_file(path), path.relative_to(folder)
+        name = path.stem.rstrip("0123456789").rstrip("-_ .") or path.stem
+        category = relative.parent.as_posix() if relative.parent != Path(".") else ""
+        asset = Asset(source_id=relative.as_posix(), sha256=sha256, path=path, name=name, category=category)
+        assets.setdefault(sha256, asset)
+    return list(assets.values())
+
+
+def list_assets(source: Path, *, cache: Path) -> list[Asset]:
+    """Assets of a Debian package, of a folder of Sweet Home 3D libraries, or of a folder of mesh files.
+
+    Args:
+        source: a ``.deb``, a ``.sh3f``, or a folder.
+        cache: folder for extracted libraries.
+
+    Raises:
+        InputError: if ``source`` does not exist or holds no 3D model.
+    """
+    from mdtdist.data.sweethome import list_libraries, unpack_package
+
+    if not source.exists():
+        raise InputError(f"{source} does not exist; give a folder of 3D models, a .sh3f library or a .deb package.")
+    if source.suffix == ".deb":
+        return list_libraries(unpack_package(source, cache=cache), cache=cache)
+    libraries = [source] if source.suffix == ".sh3f" else sorted(source.glob("*.sh3f"))
+    if libraries:
+        return list_libraries(libraries, cache=cache)
+    if not source.is_dir():
+        raise InputError(f"{source} is a single file; expected a folder of 3D models, a .sh3f library or a .deb.")
+    return list_folder(source)

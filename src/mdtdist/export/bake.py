@@ -1,0 +1,153 @@
+"""A texture from Gaussians, without rendering views."""
+
+import dataclasses
+
+import numpy as np
+from jaxtyping import Float, Int, UInt8
+from scipy import ndimage
+from scipy.spatial import cKDTree
+
+from mdtdist.errors import InputError
+from mdtdist.export.normals import vertex_normals
+from mdtdist.representations import Gaussians, Mesh
+
+_CHUNK = 1 << 15  # texels blended at once: about 100 MB of temporaries with 16 neighbours
+_LEAST_OPACITY = 0.02  # fainter Gaussians do not colour a surface
+_FALLBACK = 1e-3  # share of plain distance weights; decides only where no Gaussian covers the texel
+
+
+def bake_texture(mesh: Mesh, gaussians: Gaussians, *, size: int = 512, num_neighbors: int = 16) -> Mesh:
+    """Colour every texel with what the Gaussians around it look like, seen along the surface normal.
+
+    The ``num_neighbors`` Gaussians nearest to the texel are composited front to back along the normal (as an
+    orthographic splatting renderer would) and the result is divided by its coverage. Texels between the charts copy
+    the nearest chart texel, so that filtering never shows a seam.
+
+    Args:
+        mesh: with ``uv``.
+        gaussians: the same object, on any device.
+        size: side of the square texture, texels.
+        num_neighbors: Gaussians per texel.
+
+    Returns:
+        The mesh with a texture: display-referred sRGB, row 0 at v = 1.
+
+    Raises:
+        InputError: if there are no Gaussians, or the mesh has no texture coordinates.
+    """
+    if mesh.uv is None:
+        raise InputError("mesh has no texture coordinates; expected uv, so unwrap it first")
+    if not len(gaussians):
+        raise InputError("no Gaussians to take colours from; expected at least one")
+    rows, columns, faces, weights = rasterize_uv(mesh.uv[mesh.faces], size)
+    corners = mesh.faces[faces]
+    positions = np.einsum("tc,tcd->td", weights, mesh.vertices[corners])
+    normals = np.einsum("tc,tcd->td", weights, vertex_normals(mesh)[corners])
+    texture = np.zeros((size, size, 3))
+    texture[rows, columns] = surface_colors(positions, normals, gaussians, num_neighbors=num_neighbors)
+    return dataclasses.replace(mesh, texture=_fill_gutters(texture, rows, columns))
+
+
+def rasterize_uv(
+    triangles: Float[np.ndarray, "F 3 2"], size: int
+) -> tuple[Int[np.ndarray, "T"], Int[np.ndarray, "T"], Int[np.ndarray, "T"], Float[np.ndarray, "T 3"]]:
+    """The texels whose centres lie in triangles of the unit square, v up.
+
+    Returns:
+        Row (0 at v = 1), column, triangle and barycentric weights of each covered texel; a texel on a common edge
+        comes once per triangle.
+    """
+    corners = np.stack([triangles[..., 0], 1 - triangles[..., 1]], -1) * size - 0.5  # texel centres at integers
+    low = np.clip(np.ceil(corners.min(1)), 0, size - 1).astype(np.int64)
+    high = np.clip(np.floor(corners.max(1)), -1, size - 1).astype(np.int64)
+    width, height = np.maximum(high - low + 1, 0).T
+    counts = width * height
+    face = np.repeat(np.arange(len(triangles)), counts)
+    within = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
+    column = low[face, 0] + within % width[face]
+    row = low[face, 1] + within // width[face]
+    weights = _barycentric(corners, face, np.stack([column, row], -1))
+    covered = (weights >= -1e-9).all(1)
+    return row[covered], column[covered], face[covered], weights[covered]
+
+
+def surface_colors(
+    positions: Float[np.ndarray, "T 3"],
+    normals: Float[np.ndarray, "T 3"],
+    gaussians: Gaussians,
+    *,
+    num_neighbors: int = 16,
+) -> Float[np.ndarray, "T 3"]:
+    """Colours in [0, 1] of surface points looked at along their normals (any length, pointing outwards)."""
+    arrays = {name: value.detach().cpu().float().numpy() for name, value in vars(gaussians).items()}
+    colors = gaussians.colors.detach().cpu().float().clamp_max(1).numpy()
+    visible = arrays["opacities"] > min(_LEAST_OPACITY, 0.5 * arrays["opacities"].max())
+    means, opacities, colors = arrays["means"][visible], arrays["opacities"][visible], colors[visible]
+    whitening = _whitening(arrays["rotations"][visible], arrays["scales"][visible])
+    _, neighbors = cKDTree(means).query(positions, k=list(range(1, min(num_neighbors, len(means)) + 1)))
+    result = np.empty((len(positions), 3), np.float32)
+    for start in range(0, len(positions), _CHUNK):
+        part = slice(start, start + _CHUNK)
+        index = neighbors[part]
+        offsets = means[index] - positions[part, None].astype(np.float32)
+        shares = _blend(offsets, normals[part].astype(np.float32), whitening[index], opacities[index])
+        result[part] = np.einsum("tk,tkc->tc", shares, colors[index])
+    return result
+
+
+def _blend(
+    offsets: Float[np.ndarray, "T K 3"],
+    normals: Float[np.ndarray, "T 3"],
+    whitening: Float[np.ndarray, "T K 3 3"],
+    opacities: Float[np.ndarray, "T K"],
+) -> Float[np.ndarray, "T K"]:
+    """Share of each Gaussian in the colour of its texel; the shares of a texel sum to one."""
+    offset = np.einsum("tkij,tkj->tki", whitening, offsets)
+    normal = np.einsum("tkij,tj->tki", whitening, normals)
+    # The Gaussian's largest value on the line through the texel along the normal.
+    along = np.einsum("tki,tki->tk", offset, normal) ** 2 / np.maximum((normal**2).sum(-1), 1e-12)
+    alphas = np.minimum(opacities * np.exp(-0.5 * np.maximum((offset**2).sum(-1) - along, 0)), 0.99)
+    order = np.argsort(-np.einsum("tki,ti->tk", offsets, normals), axis=1)  # outermost first
+    sorted_alphas = np.take_along_axis(alphas, order, 1)
+    light = np.cumprod(1 - sorted_alphas, axis=1) / (1 - sorted_alphas)
+    shares = np.empty_like(alphas)
+    np.put_along_axis(shares, order, sorted_alphas * light, 1)
+    squares = (offsets**2).sum(-1)
+    shares += _FALLBACK * opacities * np.exp(-2 * squares / np.maximum(squares.mean(1, keepdims=True), 1e-12))
+    return shares / shares.sum(1, keepdims=True)
+
+
+def _whitening(rotations: Float[np.ndarray, "N 4"], scales: Float[np.ndarray, "N 3"]) -> Float[np.ndarray, "N 3 3"]:
+    """Maps that make each Gaussian a unit one: diag(1 / scale) R^T."""
+    w, x, y, z = (rotations / np.linalg.norm(rotations, axis=1, keepdims=True)).T
+    transposed = np.stack(
+        [
+            [1 - 2 * (y * y + z * z), 2 * (x * y + w * z), 2 * (x * z - w * y)],
+            [2 * (x * y - w * z), 1 - 2 * (x * x + z * z), 2 * (y * z + w * x)],
+            [2 * (x * z + w * y), 2 * (y * z - w * x), 1 - 2 * (x * x + y * y)],
+        ]
+    )
+    return np.moveaxis(transposed, -1, 0) / np.maximum(scales, 1e-6)[:, :, None]
+
+
+def _barycentric(
+    corners: Float[np.ndarray, "F 3 2"], face: Int[np.ndarray, "T"], points: Int[np.ndarray, "T 2"]
+) -> Float[np.ndarray, "T 3"]:
+    """Barycentric weights of points in their triangles; all minus one where a triangle has no area."""
+    origin, first, second = corners[:, 0], corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]
+    area = first[:, 0] * second[:, 1] - first[:, 1] * second[:, 0]
+    scale = np.where(np.abs(area) > 1e-12, 1 / np.where(area == 0, 1, area), np.nan)[face]
+    offset, first, second = points - origin[face], first[face], second[face]
+    b = (offset[:, 0] * second[:, 1] - offset[:, 1] * second[:, 0]) * scale
+    c = (first[:, 0] * offset[:, 1] - first[:, 1] * offset[:, 0]) * scale
+    return np.nan_to_num(np.stack([1 - b - c, b, c], -1), nan=-1.0)
+
+
+def _fill_gutters(
+    texture: Float[np.ndarray, "S S 3"], rows: Int[np.ndarray, "T"], columns: Int[np.ndarray, "T"]
+) -> UInt8[np.ndarray, "S S 3"]:
+    """Copy the nearest covered texel into every uncovered one; 8 bits."""
+    empty = np.ones(texture.shape[:2], bool)
+    empty[rows, columns] = False
+    nearest = ndimage.distance_transform_edt(empty, return_distances=False, return_indices=True)
+    return np.rint(255 * np.clip(texture[tuple(nearest)], 0, 1)).astype(np.uint8)

@@ -1,0 +1,140 @@
+"""glTF 2.0 binary files (.glb)."""
+
+import io
+import json
+import struct
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float, UInt8
+from PIL import Image
+
+from mdtdist.export._files import appear_whole
+from mdtdist.export.normals import vertex_normals
+from mdtdist.representations import Mesh
+
+# Component types, buffer targets, filters and modes of the glTF 2.0 specification (OpenGL constants).
+_FLOAT, _UINT32 = 5126, 5125
+_ARRAY_BUFFER, _ELEMENT_ARRAY_BUFFER = 34962, 34963
+_LINEAR, _LINEAR_MIPMAP_LINEAR, _CLAMP_TO_EDGE = 9729, 9987, 33071
+_TRIANGLES = 4
+
+
+def write_glb(mesh: Mesh, path: str | Path) -> None:
+    """Write a mesh as one self-contained GLB: metres, Y up, opaque, double-sided.
+
+    Object space (Z up, front -Y) becomes glTF space (Y up, front +Z) by (x, y, z) -> (x, z, -y). A textured mesh has
+    one PNG texture and the unlit material (KHR_materials_unlit), because its sRGB colours already contain the
+    light they were seen in; a mesh without texture is lit, or one would see a silhouette only.
+
+    Args:
+        mesh: at least one triangle.
+        path: file to write; it appears whole or not at all.
+
+    Raises:
+        InputError: if the file cannot be written.
+    """
+    with appear_whole(path) as temporary:
+        temporary.write_bytes(encode_glb(mesh))
+
+
+def encode_glb(mesh: Mesh) -> bytes:
+    """The bytes of the file; see ``write_glb``."""
+    buffer = _Buffer()
+    attributes = {
+        "POSITION": buffer.add_accessor(to_gltf_axes(mesh.vertices), with_bounds=True),
+        "NORMAL": buffer.add_accessor(to_gltf_axes(vertex_normals(mesh))),
+    }
+    if mesh.uv is not None:  # glTF counts v from the upper edge of the image
+        attributes["TEXCOORD_0"] = buffer.add_accessor(mesh.uv * [1, -1] + [0, 1])
+    primitive = {"attributes": attributes, "indices": buffer.add_accessor(mesh.faces.astype("<u4").reshape(-1))}
+    document = {
+        "asset": {"version": "2.0", "generator": "mdtdist"},
+        "scene": 0,
+        "scenes": [{"nodes": [0]}],
+        "nodes": [{"mesh": 0, "name": "object"}],
+        "meshes": [{"name": "object", "primitives": [primitive | {"material": 0, "mode": _TRIANGLES}]}],
+        "materials": [_material(is_textured=mesh.texture is not None)],
+    }
+    if mesh.texture is not None:
+        document |= _texture(buffer.add_view(_png(mesh.texture)))
+    document |= {"accessors": buffer.accessors, "bufferViews": buffer.views, "buffers": [{"byteLength": buffer.length}]}
+    return _container(document, bytes(buffer.data))
+
+
+def to_gltf_axes(vectors: Float[np.ndarray, "N 3"]) -> Float[np.ndarray, "N 3"]:
+    """Object space (Z up, front -Y) to glTF (Y up, front +Z): a rotation by -90 degrees about x."""
+    return np.stack([vectors[:, 0], vectors[:, 2], -vectors[:, 1]], axis=1)
+
+
+class _Buffer:
+    """The binary chunk under construction, with the accessors and views into it; every view starts at 4 bytes."""
+
+    def __init__(self) -> None:
+        self.data = bytearray()
+        self.views: list[dict[str, int]] = []
+        self.accessors: list[dict[str, object]] = []
+
+    @property
+    def length(self) -> int:
+        return len(self.data)
+
+    def add_view(self, content: bytes, **fields: int) -> int:
+        """Append bytes, padded to a multiple of four; the number of the new view."""
+        self.views.append({"buffer": 0, "byteOffset": self.length, "byteLength": len(content), **fields})
+        self.data += content + bytes(-len(content) % 4)
+        return len(self.views) - 1
+
+    def add_accessor(self, values: np.ndarray, *, with_bounds: bool = False) -> int:
+        """Append vectors as float32, or a flat list of uint32 indices; the number of the new accessor."""
+        is_index = values.ndim == 1
+        values = values.astype("<u4" if is_index else "<f4")
+        view = self.add_view(values.tobytes(), target=_ELEMENT_ARRAY_BUFFER if is_index else _ARRAY_BUFFER)
+        kind = "SCALAR" if is_index else f"VEC{values.shape[1]}"
+        accessor: dict[str, object] = {
+            "bufferView": view, "componentType": _UINT32 if is_index else _FLOAT, "count": len(values), "type": kind
+        }  # fmt: skip
+        if with_bounds:
+            accessor |= {"min": values.min(0).tolist(), "max": values.max(0).tolist()}
+        self.accessors.append(accessor)
+        return len(self.accessors) - 1
+
+
+def _material(*, is_textured: bool) -> dict[str, object]:
+    """Opaque and not metallic; unlit with the texture, or plain grey without one."""
+    surface: dict[str, object] = {"metallicFactor": 0.0, "roughnessFactor": 1.0}
+    material = {"name": "surface", "pbrMetallicRoughness": surface, "alphaMode": "OPAQUE", "doubleSided": True}
+    if not is_textured:
+        return material
+    surface["baseColorTexture"] = {"index": 0}
+    return material | {"extensions": {"KHR_materials_unlit": {}}}
+
+
+def _texture(view: int) -> dict[str, object]:
+    """The entries that show the PNG in a buffer view as the only texture; base-colour images are sRGB by definition."""
+    return {
+        "extensionsUsed": ["KHR_materials_unlit"],
+        "textures": [{"sampler": 0, "source": 0}],
+        "images": [{"name": "color", "bufferView": view, "mimeType": "image/png"}],
+        "samplers": [
+            {
+                "magFilter": _LINEAR, "minFilter": _LINEAR_MIPMAP_LINEAR,
+                "wrapS": _CLAMP_TO_EDGE, "wrapT": _CLAMP_TO_EDGE,
+            }
+        ],
+    }  # fmt: skip
+
+
+def _png(image: UInt8[np.ndarray, "H W 3"]) -> bytes:
+    """Encode as PNG."""
+    stream = io.BytesIO()
+    Image.fromarray(image, "RGB").save(stream, "PNG")
+    return stream.getvalue()
+
+
+def _container(document: dict[str, object], binary: bytes) -> bytes:
+    """Header and the two chunks; the JSON is padded with spaces, the binary already is a multiple of four long."""
+    text = json.dumps(document, separators=(",", ":")).encode("ascii")
+    text += b" " * (-len(text) % 4)
+    header = struct.pack("<4sII", b"glTF", 2, 12 + 8 + len(text) + 8 + len(binary))
+    return header + struct.pack("<I4s", len(text), b"JSON") + text + struct.pack("<I4s", len(binary), b"BIN\0") + binary

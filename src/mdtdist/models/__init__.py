@@ -1,0 +1,25 @@
+"""TRELLIS networks under their official names, their checkpoint files, and velocity-field adapters."""
+
+from mdtdist.models.registry import NETWORKS, build, load, save
+from mdtdist.models.slat_encoder import SLatEncoder
+from mdtdist.models.slat_flow import SLatFlowModel
+from mdtdist.models.slat_gaussian_decoder import SLatGaussianDecoder
+from mdtdist.models.sparse_structure_flow import SparseStructureFlowModel
+from mdtdist.models.sparse_structure_vae import SparseStructureDecoder, SparseStructureEncoder, sample_posterior
+from mdtdist.models.velocity import sparse_velocity_field, velocity_field
+
+__all__ = [
+    "NETWORKS",
+    "SLatEncoder",
+    "SLatFlowModel",
+    "SLatGaussianDecoder",
+    "SparseStructureDecoder",
+    "SparseStructureEncoder",
+    "SparseStructureFlowModel",
+    "build",
+    "load",
+    "sample_posterior",
+    "save",
+    "sparse_velocity_field",
+    "velocity_field",
+]

@@ -1,0 +1,19 @@
+"""Initial weights for training from scratch (section "Initialisation" of the TRELLIS configs)."""
+
+from torch import nn
+
+
+def initialize_transformer(module: nn.Module) -> None:
+    """Xavier-uniform linears with zero bias, small time embedding, zero modulation and output layer.
+
+    Zero modulation and output make an untrained flow predict zero velocity and every block start as the identity.
+    """
+    for name, child in module.named_modules():
+        if isinstance(child, nn.Linear):
+            if "adaLN_modulation" in name or name == "out_layer":
+                nn.init.zeros_(child.weight)
+            elif name.startswith("t_embedder"):
+                nn.init.normal_(child.weight, std=0.02)
+            else:
+                nn.init.xavier_uniform_(child.weight)
+            nn.init.zeros_(child.bias)

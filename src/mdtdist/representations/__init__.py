@@ -1,0 +1,6 @@
+"""What is generated, as data."""
+
+from mdtdist.representations.gaussians import SH_C0, Gaussians
+from mdtdist.representations.mesh import Mesh
+
+__all__ = ["SH_C0", "Gaussians", "Mesh"]

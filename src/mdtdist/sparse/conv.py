@@ -1,0 +1,109 @@
+"""Submanifold sparse convolution: output sites are the input sites."""
+
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from mdtdist.sparse.tensor import SparseTensor, voxel_keys
+
+_CHUNK_ROWS = 4096  # bounds the gathered matrix [rows, 27 C]; larger chunks fall out of the CPU cache
+
+
+def neighbor_table(coords: Int[Tensor, "N 4"]) -> Int[Tensor, "N 27"]:
+    """Row of each voxel's 27 neighbours in (x, y, z) kernel order, z fastest; N where the neighbour is absent."""
+    num = len(coords)
+    padded = coords.long().clone()
+    padded[:, 1:] += 1
+    extent = int(padded[:, 1:].max()) + 2 if num else 2
+    keys, order = voxel_keys(padded, extent).sort()
+    steps = torch.arange(-1, 2, device=coords.device)
+    shifts = (steps[:, None, None] * extent**2 + steps[:, None] * extent + steps).flatten()
+    wanted = voxel_keys(padded, extent)[:, None] + shifts
+    found = torch.searchsorted(keys, wanted).clamp_max(max(num - 1, 0))
+    return torch.where(keys[found] == wanted, order[found], num) if num else wanted
+
+
+def sparse_conv3_plain(
+    feats: Float[Tensor, "N C"], weight: Float[Tensor, "D 3 3 3 C"], table: Int[Tensor, "N 27"]
+) -> Float[Tensor, "N D"]:
+    """Gather and multiply in one expression: the oracle of ``sparse_conv3`` and its path for forward-mode AD."""
+    padded = torch.cat([feats, feats.new_zeros(1, feats.shape[1])])
+    return padded[table].flatten(1) @ weight.flatten(1, 3).permute(1, 2, 0).flatten(0, 1)
+
+
+class _SparseConv3(torch.autograd.Function):
+    """Gathers again in the backward pass instead of keeping 27 copies of the features or scattering gradients.
+
+    The neighbour relation is symmetric: if q is neighbour k of p, then p is neighbour 26 - k of q. The gradient of the
+    input is therefore the same gather on the gradient of the output with the kernel turned around.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, feats: Tensor, weight: Tensor, table: Tensor) -> Tensor:
+        ctx.save_for_backward(feats, weight, table)
+        return _gather_multiply(feats, weight.flatten(1, 3).permute(1, 2, 0).flatten(0, 1), table)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:  # type: ignore[override]
+        feats, weight, table = ctx.saved_tensors
+        grad_feats = grad_weight = None
+        if ctx.needs_input_grad[0]:
+            turned = weight.flatten(1, 3).flip(1).permute(1, 0, 2).flatten(0, 1)
+            grad_feats = _gather_multiply(grad, turned, table)
+        if ctx.needs_input_grad[1]:
+            padded = torch.cat([feats, feats.new_zeros(1, feats.shape[1])])
+            flat = sum(
+                g.T @ padded[rows].flatten(1)
+                for g, rows in zip(grad.split(_CHUNK_ROWS), table.split(_CHUNK_ROWS), strict=True)
+            )
+            grad_weight = flat.view_as(weight)  # type: ignore[union-attr]
+        return grad_feats, grad_weight, None
+
+
+def _gather_multiply(rows: Tensor, kernel: Tensor, table: Tensor) -> Tensor:
+    padded = torch.cat([rows, rows.new_zeros(1, rows.shape[1])])
+    return torch.cat([padded[part].flatten(1) @ kernel for part in table.split(_CHUNK_ROWS)])
+
+
+def sparse_conv3(
+    feats: Float[Tensor, "N C"], weight: Float[Tensor, "D 3 3 3 C"], table: Int[Tensor, "N 27"]
+) -> Float[Tensor, "N D"]:
+    """``y[p] = sum_o W[:, o] x[p + o]`` over the active neighbours, o in {-1, 0, 1}^3; forward and backward."""
+    if torch.is_autocast_enabled(feats.device.type):
+        dtype = torch.get_autocast_dtype(feats.device.type)
+        feats, weight = feats.to(dtype), weight.to(dtype)
+    return _SparseConv3.apply(feats, weight, table)
+
+
+class _ConvParameters(nn.Module):
+    def __init__(self, in_channels: int, out_channels: int, kernel_size: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(out_channels, kernel_size, kernel_size, kernel_size, in_channels))
+        self.bias = nn.Parameter(torch.zeros(out_channels))
+        nn.init.normal_(self.weight, std=(in_channels * kernel_size**3) ** -0.5)
+
+
+class SparseConv3d(nn.Module):
+    """Submanifold convolution with kernel size 1 or 3; keys ``conv.weight`` ``[D, k, k, k, C]`` and ``conv.bias``.
+
+    A kernel of size 1 is stored as ``[D, 1, 1, 1, C]`` but read as the same memory block in the shape ``[C, D]``, not
+    transposed: that is how the library behind the published checkpoints evaluates it.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, kernel_size: int) -> None:
+        super().__init__()
+        if kernel_size not in (1, 3):
+            raise ValueError(f"kernel_size is {kernel_size}; expected 1 or 3")
+        self.in_channels, self.out_channels, self.kernel_size = in_channels, out_channels, kernel_size
+        self.conv = _ConvParameters(in_channels, out_channels, kernel_size)
+
+    def forward(self, x: SparseTensor) -> SparseTensor:
+        if self.kernel_size == 1:
+            matrix = self.conv.weight.reshape(self.in_channels, self.out_channels)
+            return x.replace(x.feats @ matrix + self.conv.bias)
+        if "neighbors" not in x.cache:
+            x.cache["neighbors"] = neighbor_table(x.coords)
+        y = sparse_conv3(x.feats, self.conv.weight, x.cache["neighbors"])
+        return x.replace(y + self.conv.bias.to(y.dtype))

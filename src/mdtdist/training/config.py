@@ -1,0 +1,95 @@
+"""Strict configuration: TOML files into frozen dataclasses, with overrides from the command line."""
+
+import dataclasses
+import difflib
+import tomllib
+import types
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from mdtdist.errors import InputError
+
+T = TypeVar("T")
+
+
+def load_toml(path: Path) -> dict[str, Any]:
+    """Read a TOML file.
+
+    Raises:
+        InputError: if the file is missing or is not TOML.
+    """
+    try:
+        return tomllib.loads(path.read_text())
+    except OSError as err:
+        raise InputError(f"cannot read the config {path}: {err.strerror}; give the path of a TOML file") from err
+    except tomllib.TOMLDecodeError as err:
+        raise InputError(f"{path} is not valid TOML: {err}; mend the line it names") from err
+
+
+def from_dict(cls: type[T], values: Mapping[str, Any], *, where: str = "config") -> T:
+    """Build a dataclass from nested mappings; unknown keys and wrong types are errors that name the nearest field.
+
+    Raises:
+        InputError: on an unknown key, a missing field or a value of the wrong type.
+    """
+    hints = get_type_hints(cls)
+    fields = {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    for key in values:
+        if key not in fields:
+            near = difflib.get_close_matches(key, fields, n=1, cutoff=0.0)
+            raise InputError(f"unknown key '{key}' in {where}; did you mean '{near[0]}'?")
+    missing = [
+        name
+        for name, field in fields.items()
+        if name not in values and field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+    ]
+    if missing:
+        raise InputError(f"{where} lacks '{missing[0]}'; add it")
+    built = {key: _convert(hints[key], value, f"{where}.{key}") for key, value in values.items()}
+    try:
+        return cls(**built)
+    except InputError:
+        raise
+    except ValueError as err:
+        raise InputError(f"{where}: {err}") from err
+
+
+def _convert(kind: Any, value: Any, where: str) -> Any:
+    origin = get_origin(kind)
+    if origin in (Union, types.UnionType):
+        options = [option for option in get_args(kind) if option is not type(None)]
+        return None if value is None else _convert(options[0], value, where)
+    if dataclasses.is_dataclass(kind):
+        if not isinstance(value, Mapping):
+            raise InputError(f"{where} is {value!r}; expected a table")
+        return from_dict(kind, value, where=where)  # type: ignore[arg-type]
+    if origin is tuple:
+        if not isinstance(value, (list, tuple)):
+            raise InputError(f"{where} is {value!r}; expected a list")
+        element = get_args(kind)[0]
+        return tuple(_convert(element, item, where) for item in value)
+    if origin is dict or kind is dict or kind is Any:
+        return value
+    if kind is Path:
+        return Path(value).expanduser()
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+        raise InputError(f"{where} is {value!r}; expected {kind.__name__}")
+    return value
+
+
+def apply_overrides(values: dict[str, Any], overrides: Mapping[str, str]) -> dict[str, Any]:
+    """A copy of ``values`` with dotted keys replaced; each new value is read as TOML, else as a string."""
+    result = {key: dict(value) if isinstance(value, dict) else value for key, value in values.items()}
+    for dotted, text in overrides.items():
+        target = result
+        *parents, last = dotted.split(".")
+        for parent in parents:
+            target = target.setdefault(parent, {})
+        try:
+            target[last] = tomllib.loads(f"value = {text}")["value"]
+        except tomllib.TOMLDecodeError:
+            target[last] = text
+    return result

@@ -1,0 +1,100 @@
+"""Task: distil a flow teacher into a few-step student."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mdtdist.errors import InputError
+from mdtdist.flow import EulerSampler, Guidance, VelocityField, guided_field
+from mdtdist.models import load, save
+from mdtdist.objectives import OBJECTIVES
+from mdtdist.training.config import from_dict
+from mdtdist.training.flow import make_batches
+from mdtdist.training.latent_batches import LatentBatch, StageData
+
+
+@dataclass(frozen=True, kw_only=True)
+class DistilConfig:
+    """A distillation.
+
+    Attributes:
+        data: what it is trained on.
+        teacher: path of the teacher without suffix; the student starts as its copy.
+        objective: name of a method of ``objectives.OBJECTIVES``.
+        options: its options, checked against the config of the method.
+        guidance: weight w of the teacher's guidance, distilled into the student.
+        guidance_interval: times at which the teacher is guided.
+        teacher_steps, teacher_rescale_t: how the reference samples of the validation are drawn.
+    """
+
+    data: StageData
+    teacher: Path
+    objective: str = "mdt"
+    options: dict[str, Any] = field(default_factory=dict)
+    guidance: float = 1.0
+    guidance_interval: tuple[float, ...] = (0.5, 1.0)
+    teacher_steps: int = 25
+    teacher_rescale_t: float = 3.0
+
+    def __post_init__(self) -> None:
+        if self.objective not in OBJECTIVES:
+            raise InputError(f"objective is '{self.objective}'; expected one of {', '.join(OBJECTIVES)}")
+
+
+class DistilTask:
+    """Minimises an objective between the student and the frozen, guided teacher, both seen as velocity fields."""
+
+    def __init__(self, config: DistilConfig, *, seed: int, device: str) -> None:
+        self.config = config
+        self.batches = make_batches(config.data, seed=seed, device=device)
+        self.teacher: nn.Module = load(config.teacher, device=device).requires_grad_(False)
+        self.module: nn.Module = load(config.teacher, device=device)
+        objective = OBJECTIVES[config.objective]
+        self.options = from_dict(objective.config, config.options, where="options")
+        self.objective = objective.loss
+        self.guidance = Guidance(w=config.guidance, interval=(config.guidance_interval[0], config.guidance_interval[1]))
+        self._references: list[Tensor] = []
+
+    def loss(self, step: int, batch_size: int, generator: torch.Generator) -> dict[str, Tensor]:
+        batch = self.batches.train(step, batch_size, generator)
+        result = self.objective(
+            batch.field(self.module),
+            self._teacher_field(batch),
+            batch.x_0,
+            layout=batch.layout,
+            config=self.options,
+            generator=generator,
+        )
+        return {name: value.mean() for name, value in vars(result).items() if name != "t"}
+
+    def _teacher_field(self, batch: LatentBatch) -> VelocityField:
+        negative = batch.field(self.teacher, torch.zeros_like(batch.cond))
+        return guided_field(batch.field(self.teacher), negative, self.guidance, expand=batch.layout.expand)
+
+    def evaluate(self, folder: Path, step: int) -> dict[str, float]:
+        """RMS distance of one- and two-step samples to the teacher's own many-step samples from the same noise."""
+        figures = {}
+        references = self._teacher_samples()
+        for steps in (1, 2):
+            distances = []
+            for (batch, generator), reference in zip(self.batches.validation(), references, strict=True):
+                sampled = batch.sample(self.module, EulerSampler(steps=steps), generator)
+                distances.append(batch.layout.rms(sampled - reference))
+            figures[f"paired_{steps}"] = torch.cat(distances).mean().item()
+        judged = self.batches.judge(self.module, EulerSampler(steps=1), folder, step)
+        return figures | {f"one_step_{name}": value for name, value in judged.items()}
+
+    def _teacher_samples(self) -> list[Tensor]:
+        if not self._references:
+            sampler = EulerSampler(
+                steps=self.config.teacher_steps, rescale_t=self.config.teacher_rescale_t, guidance=self.guidance
+            )
+            for batch, generator in self.batches.validation():
+                self._references.append(batch.sample(self.teacher, sampler, generator))
+        return self._references
+
+    def export(self, folder: Path) -> None:
+        save(self.module, folder / "student")

@@ -1,0 +1,187 @@
+"""Batches of latents with image conditions: one interface for the dense structure and the sparse latent stage."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from mdtdist.data import PreparedFolder
+from mdtdist.evaluation.geometry import surface_f1
+from mdtdist.flow import DenseLayout, EulerSampler, Layout, PackedLayout, VelocityField, randn_like
+from mdtdist.models import load, sparse_velocity_field, velocity_field
+from mdtdist.sparse import pack_coords
+from mdtdist.training.conditions import ConditionBank, load_or_fit_image_encoder
+from mdtdist.training.pictures import save_latent_grid, save_structure_grid
+from mdtdist.training.structure_latents import structure_latents
+from mdtdist.training.structured_latents import LatentNormalization, structured_latents
+from mdtdist.training.trainer import EpochSampler, step_generator
+
+_VALIDATION_DRAWS = 4  # noises and times per validation object; the same ones at every evaluation
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageData:
+    """Where the latents and conditions of a stage come from.
+
+    Attributes:
+        stage: "structure" or "latent".
+        prepared: prepared folder.
+        image_encoder: path of the image encoder without suffix; fitted and written there when absent.
+        encoder: path of the VAE encoder of the stage, without suffix.
+        decoder: path of the VAE decoder of the stage, without suffix, for judging samples.
+        time_scale: network time at pure noise.
+    """
+
+    stage: str
+    prepared: Path
+    image_encoder: Path
+    encoder: Path
+    decoder: Path
+    time_scale: float = 1000.0
+
+    def __post_init__(self) -> None:
+        if self.stage not in ("structure", "latent"):
+            raise ValueError(f"stage is '{self.stage}'; expected structure or latent")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LatentBatch:
+    """Data latents with their conditions; ``coords`` only for the sparse stage."""
+
+    x_0: Float[Tensor, "..."]
+    cond: Float[Tensor, "B L C"]
+    layout: Layout
+    time_scale: float
+    coords: Int[Tensor, "N 4"] | None = None
+
+    def field(self, network: nn.Module, cond: Float[Tensor, "B L C"] | None = None) -> VelocityField:
+        """The velocity field of ``network`` on this batch, under its own condition unless another is given."""
+        cond = self.cond if cond is None else cond
+        if self.coords is None:
+            return velocity_field(network, cond, time_scale=self.time_scale)
+        return sparse_velocity_field(network, cond, self.coords, time_scale=self.time_scale)
+
+    def sample(self, network: nn.Module, sampler: EulerSampler, generator: torch.Generator) -> Tensor:
+        """Latents sampled under the conditions of the batch."""
+        noise = randn_like(self.x_0, generator=generator)
+        negative = self.field(network, torch.zeros_like(self.cond))
+        return sampler.sample(
+            self.field(network), noise, num_samples=self.layout.num_samples, negative=negative
+        ).x
+
+
+class LatentBatches(Protocol):
+    """The training and validation data of a stage, and a judge of samples."""
+
+    def train(self, step: int, batch_size: int, generator: torch.Generator) -> LatentBatch: ...
+
+    def validation(self) -> Iterator[tuple[LatentBatch, torch.Generator]]: ...
+
+    def judge(self, network: nn.Module, sampler: EulerSampler, folder: Path, step: int) -> dict[str, float]:
+        """Sample the validation objects, write a picture, return figures."""
+        ...
+
+
+class DenseBatches:
+    """Structure latents; objects and images are mirrored in x half of the time."""
+
+    def __init__(self, data: StageData, *, seed: int, device: str) -> None:
+        self.data, self.device = data, device
+        self.prepared = PreparedFolder(data.prepared)
+        encoder = load_or_fit_image_encoder(self.prepared, data.image_encoder)
+        ids = {split: self.prepared.ids(split) for split in ("train", "val")}
+        self.conditions = {split: ConditionBank(self.prepared, ids[split], encoder) for split in ids}
+        self.latents = {
+            split: structure_latents(self.prepared, ids[split], data.encoder, device=device) for split in ids
+        }
+        self.truth = torch.stack([self.prepared.occupancy(sha) for sha in ids["val"]])
+        self.decoder = load(data.decoder, device=device)
+        self.epochs = EpochSampler(len(ids["train"]), seed)
+
+    def train(self, step: int, batch_size: int, generator: torch.Generator) -> LatentBatch:
+        objects = self.epochs.batch(step, batch_size)
+        mirrored = torch.rand(batch_size, generator=generator) < 0.5
+        cond = self.conditions["train"].draw(objects, mirrored, generator=generator)
+        return self._batch(self.latents["train"][torch.tensor(objects), mirrored.long()], cond)
+
+    def validation(self) -> Iterator[tuple[LatentBatch, torch.Generator]]:
+        latents = self.latents["val"][:, 0]
+        for draw in range(_VALIDATION_DRAWS):
+            generator = step_generator(99, draw)
+            plain = torch.zeros(len(latents), dtype=torch.bool)
+            cond = self.conditions["val"].draw(range(len(latents)), plain, generator=generator)
+            yield self._batch(latents, cond), generator
+
+    def judge(self, network: nn.Module, sampler: EulerSampler, folder: Path, step: int) -> dict[str, float]:
+        batch, generator = next(iter(self.validation()))
+        logits = self.decoder(batch.sample(network, sampler, generator))[:, 0].cpu()
+        occupied = logits > 0
+        union = (occupied | self.truth).flatten(1).sum(1).clamp_min(1)
+        iou = (occupied & self.truth).flatten(1).sum(1) / union
+        f1 = torch.tensor([surface_f1(a, b) for a, b in zip(occupied, self.truth, strict=True)])
+        save_structure_grid(folder / f"samples_{step:07d}.png", [self.truth[:8], occupied[:8]])
+        return {"iou": iou.mean().item(), "f1": f1.mean().item(), "voxels": occupied.flatten(1).sum(1).float().mean().item()}
+
+    def _batch(self, x_0: Tensor, cond: Tensor) -> LatentBatch:
+        return LatentBatch(
+            x_0=x_0.to(self.device),
+            cond=cond.to(self.device),
+            layout=DenseLayout(len(x_0)),
+            time_scale=self.data.time_scale,
+        )
+
+
+class SparseBatches:
+    """Structured latents, normalised per channel, on the true voxels of each object."""
+
+    def __init__(self, data: StageData, *, seed: int, device: str) -> None:
+        self.data, self.device = data, device
+        self.prepared = PreparedFolder(data.prepared)
+        encoder = load_or_fit_image_encoder(self.prepared, data.image_encoder)
+        ids = {split: self.prepared.ids(split) for split in ("train", "val")}
+        self.conditions = {split: ConditionBank(self.prepared, ids[split], encoder) for split in ids}
+        self.items = {
+            split: structured_latents(self.prepared, ids[split], data.encoder, device=device) for split in ids
+        }
+        self.normalization = LatentNormalization.load_or_fit(data.encoder, self.items["train"])
+        self.decoder = load(data.decoder, device=device)
+        self.epochs = EpochSampler(len(ids["train"]), seed)
+
+    def train(self, step: int, batch_size: int, generator: torch.Generator) -> LatentBatch:
+        objects = self.epochs.batch(step, batch_size)
+        plain = torch.zeros(batch_size, dtype=torch.bool)
+        return self._batch("train", objects, self.conditions["train"].draw(objects, plain, generator=generator))
+
+    def validation(self) -> Iterator[tuple[LatentBatch, torch.Generator]]:
+        for draw in range(_VALIDATION_DRAWS):
+            generator = step_generator(99, draw)
+            for objects in torch.arange(len(self.items["val"])).split(8):
+                plain = torch.zeros(len(objects), dtype=torch.bool)
+                cond = self.conditions["val"].draw(objects.tolist(), plain, generator=generator)
+                yield self._batch("val", objects.tolist(), cond), generator
+
+    def judge(self, network: nn.Module, sampler: EulerSampler, folder: Path, step: int) -> dict[str, float]:
+        batch, generator = next(iter(self.validation()))
+        sampled = batch.sample(network, sampler, generator)
+        figures = save_latent_grid(
+            folder / f"samples_{step:07d}.png",
+            self.decoder,
+            batch.coords,
+            [self.normalization.denormalize(feats) for feats in (batch.x_0, sampled)],
+        )
+        return figures
+
+    def _batch(self, split: str, objects: list[int], cond: Tensor) -> LatentBatch:
+        items = [self.items[split][i] for i in objects]
+        feats = self.normalization.normalize(torch.cat([feats for feats, _ in items]))
+        return LatentBatch(
+            x_0=feats.to(self.device),
+            cond=cond.to(self.device),
+            layout=PackedLayout(tuple(len(feats) for feats, _ in items)),
+            time_scale=self.data.time_scale,
+            coords=pack_coords([coords for _, coords in items]).to(self.device),
+        )

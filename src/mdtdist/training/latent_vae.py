@@ -1,0 +1,124 @@
+"""Task: the structured-latent VAE with a Gaussian decoder, trained by differentiable rendering."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from mdtdist.data import PreparedFolder
+from mdtdist.models import build, sample_posterior, save
+from mdtdist.render.gaussian_rasterizer import render_gaussians
+from mdtdist.representations import Gaussians
+from mdtdist.sparse import SparseTensor, pack_coords
+from mdtdist.training.image_loss import ssim
+from mdtdist.training.pictures import save_image_grid
+from mdtdist.training.trainer import EpochSampler
+
+
+@dataclass(frozen=True, kw_only=True)
+class LatentVAEConfig:
+    """Networks and losses of the structured-latent VAE; the weights are those of TRELLIS where it has them.
+
+    Attributes:
+        data: prepared folder.
+        encoder: arguments of ``SLatEncoder``.
+        decoder: arguments of ``SLatGaussianDecoder``.
+        ssim_weight: weight of ``1 - SSIM`` beside the mean absolute difference.
+        alpha_weight: weight of the mean absolute difference of coverage.
+        kl_weight: weight of the mean KL divergence per latent element.
+        volume_weight: weight of the mean product of the three scales; keeps Gaussians small.
+        opacity_weight: weight of the mean of ``(1 - opacity)^2``; keeps them opaque.
+    """
+
+    data: Path
+    encoder: dict[str, Any]
+    decoder: dict[str, Any]
+    ssim_weight: float = 0.2
+    alpha_weight: float = 0.5
+    kl_weight: float = 1e-6
+    volume_weight: float = 1e4
+    opacity_weight: float = 1e-3
+
+
+class LatentVAETask:
+    """Encode image features on voxels, decode Gaussians, render a random view over a random background, compare."""
+
+    def __init__(self, config: LatentVAEConfig, *, seed: int, device: str) -> None:
+        self.config, self.device = config, device
+        self.module = nn.ModuleDict(
+            {
+                "encoder": build("SLatEncoder", **config.encoder),
+                "decoder": build("SLatGaussianDecoder", **config.decoder),
+            }
+        ).to(device)
+        self.data = PreparedFolder(config.data)
+        self.ids = {split: self.data.ids(split) for split in ("train", "val")}
+        self.views = {sha: self.data.views(sha) for ids in self.ids.values() for sha in ids}
+        self.dilation = config.decoder["representation_config"]["2d_filter_kernel_size"]
+        self.epochs = EpochSampler(len(self.ids["train"]), seed)
+
+    def loss(self, step: int, batch_size: int, generator: torch.Generator) -> dict[str, Tensor]:
+        ids = [self.ids["train"][i] for i in self.epochs.batch(step, batch_size)]
+        x = self._voxel_features(ids)
+        mean, logvar = self.module["encoder"](x)
+        mean, logvar = mean.float(), logvar.float().clamp(-30, 20)
+        z = sample_posterior(mean, logvar, generator=generator)
+        scenes = self.module["decoder"](x.replace(z))
+        with torch.autocast(self.device.split(":")[0], enabled=False):
+            parts = [self._render_loss(sha, scene, generator) for sha, scene in zip(ids, scenes, strict=True)]
+        losses = {name: torch.stack([part[name] for part in parts]).mean() for name in parts[0]}
+        losses["kl"] = 0.5 * (mean**2 + logvar.exp() - 1 - logvar).mean()
+        return {"loss": losses.pop("image") + self.config.kl_weight * losses["kl"], **losses}
+
+    def _voxel_features(self, ids: list[str]) -> SparseTensor:
+        items = [self.data.features(sha) for sha in ids]
+        feats = torch.cat([feats.float() for _, feats in items])
+        return SparseTensor(feats.to(self.device), pack_coords([coords for coords, _ in items]).to(self.device))
+
+    def _render_loss(self, sha: str, scene: Gaussians, generator: torch.Generator) -> dict[str, Tensor]:
+        config = self.config
+        index = int(torch.randint(len(self.views[sha]), (), generator=generator))
+        background = torch.rand(3, generator=generator).to(self.device)
+        truth, alpha, picture, coverage = self._compare(sha, index, scene, background)
+        l1 = (picture - truth).abs().mean()
+        dissimilarity = 1 - ssim(picture[None], truth[None]).mean()
+        alpha_l1 = (coverage - alpha).abs().mean()
+        image = l1 + config.ssim_weight * dissimilarity + config.alpha_weight * alpha_l1
+        image = image + config.volume_weight * scene.scales.prod(1).mean()
+        image = image + config.opacity_weight * ((1 - scene.opacities) ** 2).mean()
+        return {"image": image, "l1": l1, "ssim": 1 - dissimilarity, "alpha_l1": alpha_l1}
+
+    def _compare(
+        self, sha: str, index: int, scene: Gaussians, background: Float[Tensor, "3"]
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Truth and its coverage, picture and its coverage."""
+        view = self.views[sha][index]
+        rgba = torch.from_numpy(view.rgba).permute(2, 0, 1).to(self.device) / 255
+        truth = rgba[:3] * rgba[3:] + (1 - rgba[3:]) * background[:, None, None]
+        rendering = render_gaussians(
+            scene, view.camera, size=rgba.shape[-1], background=background, dilation=self.dilation
+        )
+        return truth, rgba[3], rendering.color, rendering.alpha
+
+    def evaluate(self, folder: Path, step: int) -> dict[str, float]:
+        white = torch.ones(3, device=self.device)
+        figures, rows = [], []
+        for i, sha in enumerate(self.ids["val"][:24]):
+            x = self._voxel_features([sha])
+            mean, _ = self.module["encoder"](x)
+            scene = self.module["decoder"](x.replace(mean))[0]
+            truth, _, picture, _ = self._compare(sha, i % len(self.views[sha]), scene, white)
+            picture = picture.clamp(0, 1)
+            mse = ((picture - truth) ** 2).mean()
+            figures.append(torch.stack([-10 * torch.log10(mse), ssim(picture[None], truth[None])[0], mean.std()]))
+            rows.append((truth, picture))
+        save_image_grid(folder / f"samples_{step:07d}.png", [[pair[j] for pair in rows[:8]] for j in (0, 1)])
+        psnr, similarity, std = torch.stack(figures).mean(0).tolist()
+        return {"psnr": psnr, "ssim": similarity, "latent_std": std}
+
+    def export(self, folder: Path) -> None:
+        save(self.module["encoder"], folder / "slat_enc")
+        save(self.module["decoder"], folder / "slat_dec_gs")

@@ -1,0 +1,76 @@
+"""From a config file to a finished run folder."""
+
+import logging
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from mdtdist.errors import InputError
+from mdtdist.training.config import apply_overrides, from_dict, load_toml
+from mdtdist.training.distil import DistilConfig, DistilTask
+from mdtdist.training.flow import FlowConfig, FlowTask
+from mdtdist.training.latent_vae import LatentVAEConfig, LatentVAETask
+from mdtdist.training.structure_vae import StructureVAEConfig, StructureVAETask
+from mdtdist.training.trainer import Trainer, TrainerConfig
+
+log = logging.getLogger(__name__)
+
+# Task name -> (its config, its class); the config is the table of the same name in the TOML file.
+TASKS: dict[str, tuple[type, Callable[..., Any]]] = {
+    "structure_vae": (StructureVAEConfig, StructureVAETask),
+    "latent_vae": (LatentVAEConfig, LatentVAETask),
+    "flow": (FlowConfig, FlowTask),
+    "distil": (DistilConfig, DistilTask),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """A whole training run.
+
+    Attributes:
+        task: name of a task; the table of that name configures it.
+        out: run folder.
+        trainer: budget, optimiser, intervals.
+        settings: the config of the task.
+    """
+
+    task: str
+    out: Path
+    trainer: TrainerConfig
+    settings: Any
+
+
+def read_config(path: Path, overrides: Mapping[str, str] | None = None) -> RunConfig:
+    """Read a TOML config; overrides are dotted keys such as ``trainer.lr``.
+
+    Raises:
+        InputError: on an unknown task, key or value.
+    """
+    values = apply_overrides(load_toml(path), overrides or {})
+    task = values.get("task")
+    if task not in TASKS:
+        raise InputError(f"{path}: task is {task!r}; expected one of {', '.join(TASKS)}")
+    known = {field.name for field in fields(RunConfig)} - {"settings"} | {task}
+    unknown = sorted(set(values) - known)
+    if unknown:
+        raise InputError(f"{path}: unknown key '{unknown[0]}'; expected {', '.join(sorted(known))}")
+    for key in ("out", "trainer", task):
+        if key not in values:
+            raise InputError(f"{path} lacks '{key}'; add it")
+    return RunConfig(
+        task=task,
+        out=Path(values["out"]),
+        trainer=from_dict(TrainerConfig, values["trainer"], where="trainer"),
+        settings=from_dict(TASKS[task][0], values[task], where=task),
+    )
+
+
+def run(path: Path, config: RunConfig, progress: Callable[[int, int, str], None] | None = None) -> dict[str, float]:
+    """Train to the end of the budget (or resume), then export; returns the last validation figures."""
+    config.out.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(path, config.out / "config.toml")
+    task = TASKS[config.task][1](config.settings, seed=config.trainer.seed, device=config.trainer.device)
+    return Trainer(task, config.trainer, config.out, progress).run()

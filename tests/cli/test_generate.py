@@ -1,0 +1,171 @@
+"""``mdtdist generate``: contract, and one sentence and exit code 2 for every wrong input."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mdtdist.cli import generate
+from mdtdist.cli.main import main
+from mdtdist.errors import InputError
+from tests.pipelines.tiny import write_pipeline
+
+
+def save_object(path: Path, color: tuple[int, int, int] = (200, 40, 40)) -> str:
+    image = Image.new("RGBA", (64, 64))
+    image.paste((*color, 255), (8, 20, 50, 60))
+    image.save(path)
+    return str(path)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return str(write_pipeline(tmp_path_factory.mktemp("tiny")))
+
+
+@pytest.fixture
+def chair(tmp_path):
+    (tmp_path / "in").mkdir()
+    return save_object(tmp_path / "in" / "chair.png")
+
+
+def files(folder: Path) -> list[str]:
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+
+
+def test_writes_every_format_and_a_json(chair, model, tmp_path, capsys):
+    out = tmp_path / "new" / "out"
+    code = main(["generate", chair, "--out", str(out), "--model", model, "--formats", "ply,png", "--seed", "4"])
+    assert code == 0
+    assert files(out) == ["chair.json", "chair.ply", "chair.png"]
+    record = json.loads((out / "chair.json").read_text())
+    assert record["model"] == model and record["seed"] == 4 and record["flows"] == "student"
+    assert record["nfe"] == {"structure": 1, "latent": 1} and record["steps"] == {"structure": 1, "latent": 1}
+    assert {"conditioning", "structure", "structure_decode", "latent", "gaussians"} <= set(record["seconds"])
+    assert "torch" in record["versions"]
+    assert "evaluations 1 + 1" in capsys.readouterr().out
+
+
+def test_folder_steps_pair_and_json_output(chair, model, tmp_path, capsys):
+    save_object(tmp_path / "in" / "bench.png", (30, 40, 220))
+    arguments = ["generate", str(tmp_path / "in"), "--out", str(tmp_path / "out"), "--model", model]
+    assert main([*arguments, "--steps", "2,3", "--teacher", "--formats", "ply", "--json"]) == 0
+    records = json.loads(capsys.readouterr().out)
+    assert [Path(record["image"]).name for record in records] == ["bench.png", "chair.png"]
+    assert all(record["steps"] == {"structure": 2, "latent": 3} for record in records)
+    assert all(record["flows"] == "teacher" for record in records)
+    assert files(tmp_path / "out") == ["bench.json", "bench.ply", "chair.json", "chair.ply"]
+
+
+def bad_arguments(folder: Path, chair: str, model: str) -> dict[str, tuple[list[str], str]]:
+    """Case -> (arguments, words of the sentence)."""
+    (folder / "text.png").write_text("not an image")
+    data = Path(chair).read_bytes()
+    (folder / "truncated.png").write_bytes(data[: len(data) // 2])
+    Image.new("L", (4097, 4)).save(folder / "huge.png")
+    with open(folder / "heavy.png", "wb") as file:
+        file.truncate(32 * 2**20 + 1)
+    Image.new("RGBA", (32, 32)).save(folder / "transparent.png")
+    Image.new("RGB", (32, 32), "white").save(folder / "white.png")
+    (folder / "nothing").mkdir()
+    (folder / "twins").mkdir()
+    save_object(folder / "twins" / "chair.webp")
+    (folder / "file").write_text("")
+    named = {name: str(folder / name) for name in ("text", "truncated", "huge", "heavy", "transparent", "white")}
+    images = {name: ([f"{path}.png", "--model", model], name) for name, path in named.items()}
+    return {
+        "not an image": (images["text"][0], "not an image"),
+        "truncated": (images["truncated"][0], "truncated"),
+        "huge side": (images["huge"][0], "4097 x 4 pixels"),
+        "huge file": (images["heavy"][0], "at most 32 MB"),
+        "fully transparent": (images["transparent"][0], "fully transparent"),
+        "no foreground": (images["white"][0], "no foreground"),
+        "one of two bad": ([chair, str(folder / "text.png"), "--model", model], "not an image"),
+        "missing image": ([str(folder / "gone.png"), "--model", model], "does not exist"),
+        "folder without images": ([str(folder / "nothing"), "--model", model], "has no images"),
+        "same name twice": ([chair, str(folder / "twins"), "--model", model], "would both write chair.json"),
+        "unknown model": ([chair, "--model", "maxi"], "model 'maxi' is unknown"),
+        "wrong local path": ([chair, "--model", "./no/model"], "'./no/model' does not exist"),
+        "hub id": ([chair, "--model", "owner/name"], "hub id"),
+        "not a model folder": ([chair, "--model", str(folder)], "no model folder"),
+        "zero steps": ([chair, "--model", model, "--steps", "0"], "steps is '0'"),
+        "negative steps": ([chair, "--model", model, "--steps", "-1"], "steps is '-1'"),
+        "zero latent steps": ([chair, "--model", model, "--steps", "1,0"], "steps is '1,0'"),
+        "three steps": ([chair, "--model", model, "--steps", "1,2,3"], "steps is '1,2,3'"),
+        "steps in words": ([chair, "--model", model, "--steps", "one"], "steps is 'one'"),
+        "unknown format": ([chair, "--model", model, "--formats", "ply,obj"], "format 'obj' is unknown"),
+        "no format": ([chair, "--model", model, "--formats", ","], "is unknown"),
+        "negative seed": ([chair, "--model", model, "--seed", "-1"], "seed is -1"),
+        "seed in words": ([chair, "--model", model, "--seed", "x"], "seed is 'x'"),
+        "guidance in words": ([chair, "--model", model, "--guidance", "x"], "guidance is 'x'"),
+        "unknown device": ([chair, "--model", model, "--device", "cuda:99"], "device 'cuda:99' is not available"),
+        "unknown option": ([chair, "--model", model, "--colour"], "unrecognized arguments: --colour"),
+    }
+
+
+CASES = (
+    "not an image", "truncated", "huge side", "huge file", "fully transparent", "no foreground", "one of two bad",
+    "missing image", "folder without images", "same name twice", "unknown model", "wrong local path", "hub id",
+    "not a model folder", "zero steps", "negative steps", "zero latent steps", "three steps", "steps in words",
+    "unknown format", "no format", "negative seed", "seed in words", "guidance in words", "unknown device",
+    "unknown option",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_wrong_input_is_one_sentence_with_exit_code_2_and_leaves_nothing(case, chair, model, tmp_path, capsys):
+    arguments, words = bad_arguments(tmp_path, chair, model)[case]
+    before = files(tmp_path)
+    assert main(["generate", *arguments, "--out", str(tmp_path / "out")]) == 2
+    output = capsys.readouterr()
+    errors = [line for line in output.err.splitlines() if "warning:" not in line]
+    assert len(errors) == 1 and errors[0].startswith("mdtdist: error: ") and words in errors[0]
+    assert "Traceback" not in output.err and output.out == ""
+    assert files(tmp_path) == before and not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("name", ["in/chair.png", "in/chair.png/out", "/proc/nothing/out"])
+def test_unwritable_output_is_found_before_the_model_is_loaded(name, chair, model, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("mdtdist.pipelines.ImageTo3D.from_pretrained", lambda *_, **__: pytest.fail("loaded"))
+    out = tmp_path / name  # an absolute name stays as it is
+    assert main(["generate", chair, "--out", str(out), "--model", model]) == 2
+    assert "cannot write into" in capsys.readouterr().err
+
+
+def test_opaque_photograph_is_accepted_with_a_warning(model, tmp_path, capsys):
+    pixels = np.full((64, 64, 3), 230, np.uint8)
+    pixels[16:48, 20:44] = (150, 30, 30)
+    Image.fromarray(pixels).save(tmp_path / "photo.jpg")
+    arguments = ["generate", str(tmp_path / "photo.jpg"), "--out", str(tmp_path / "out"), "--model", model]
+    assert main([*arguments, "--formats", "ply"]) == 0
+    assert "warning: the image" in capsys.readouterr().err
+    assert files(tmp_path / "out") == ["photo.json", "photo.ply"]
+
+
+def test_failure_while_writing_leaves_nothing(chair, model, tmp_path, capsys, monkeypatch):
+    def save(self, path):
+        path.write_text("half")
+        if path.suffix == ".png":
+            raise RuntimeError("disk is gone")
+
+    monkeypatch.setattr("mdtdist.pipelines.Asset.save", save)
+    arguments = ["generate", chair, "--out", str(tmp_path / "out"), "--model", model, "--formats", "ply,png"]
+    assert main(arguments) == 1
+    assert "disk is gone" in capsys.readouterr().err
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_formats_default_and_order(monkeypatch):
+    monkeypatch.setattr("mdtdist.export.video.video_suffix", lambda: ".mp4")
+    assert generate.parse_formats(None) == ["glb", "ply", "mp4", "png"]
+    assert generate.parse_formats("PNG, .ply,png") == ["png", "ply"]
+    monkeypatch.setattr("mdtdist.export.video.video_suffix", lambda: ".gif")
+    assert generate.parse_formats(None) == ["glb", "ply", "gif", "png"]
+    with pytest.raises(InputError, match="needs an encoder"):
+        generate.parse_formats("mp4")
+
+
+def test_steps_parsing():
+    assert [generate.parse_steps(text) for text in (None, "4", "1,2")] == [None, 4, (1, 2)]

@@ -1,0 +1,1 @@
+"""Replays recorded cases of the reference implementation against this code."""
