@@ -19,9 +19,9 @@ _FLOW = dict(
     mlp_ratio=2, pe_mode="ape", qk_rms_norm=True,
 )  # fmt: skip
 _REPRESENTATION = {
-    "lr": {"_xyz": 1.0, "_features_dc": 1.0, "_opacity": 1.0, "_scaling": 1.0, "_rotation": 0.1},
+    "lr": {"_xyz": 1.0, "_features_dc": 1.0, "_opacity": 1.0, "_scaling": 0.1, "_rotation": 0.1},
     "perturb_offset": True, "voxel_size": 1.5, "num_gaussians": 4, "2d_filter_kernel_size": 0.1,
-    "3d_filter_kernel_size": 9e-4, "scaling_bias": 0.05, "opacity_bias": 0.5, "scaling_activation": "softplus",
+    "3d_filter_kernel_size": 9e-4, "scaling_bias": 0.02, "opacity_bias": 0.5, "scaling_activation": "softplus",
 }  # fmt: skip
 _ARGS = {
     "sparse_structure_decoder": (

@@ -45,7 +45,7 @@ def test_agrees_with_scikit_image(images: torch.Tensor) -> None:
 
 
 def test_gradient_is_that_of_the_value(images: torch.Tensor) -> None:
-    a, b = images[:, :1, :1, :12, :12]
+    a, b = images[:, :1, :1, :11, :12]
     assert torch.autograd.gradcheck(ssim, (a.requires_grad_(), b))
 
 

@@ -1,7 +1,6 @@
 """Pictures of Gaussians as files: turntable videos and previews."""
 
 import importlib.util
-import math
 from pathlib import Path
 
 import numpy as np
@@ -10,12 +9,8 @@ from PIL import Image
 
 from mdtdist.errors import InputError
 from mdtdist.export._files import appear_whole
-from mdtdist.render.cameras import orbit_camera
-from mdtdist.render.gaussian_rasterizer import render_gaussians
-from mdtdist.render.turntable import turntable
+from mdtdist.render.turntable import preview, turntable
 from mdtdist.representations import Gaussians
-
-_PREVIEW_YAW, _PREVIEW_PITCH = math.radians(-60), math.radians(20)  # from the front, a little right and above
 
 
 def video_suffix() -> str:
@@ -32,7 +27,13 @@ def video_suffix() -> str:
 
 
 def write_turntable(
-    gaussians: Gaussians, path: str | Path, *, num_frames: int = 48, size: int = 256, fps: int = 16
+    gaussians: Gaussians,
+    path: str | Path,
+    *,
+    num_frames: int = 36,
+    size: int = 256,
+    fps: int = 12,
+    dilation: float = 0.1,
 ) -> None:
     """Write one turn around the object as ``.mp4`` or ``.gif``, whichever the name ends in.
 
@@ -42,15 +43,16 @@ def write_turntable(
         num_frames: pictures of the full turn.
         size: side of the square picture, pixels; even for ``.mp4``.
         fps: frames per second.
+        dilation: square pixels, see ``mdtdist.render.turntable``.
 
     Raises:
         InputError: for another suffix, an odd size, an ``.mp4`` without the extra ``video``, or an unwritable file.
     """
     _require_encodable(Path(path), size)
-    write_video(turntable(gaussians, num_frames, size), path, fps=fps)
+    write_video(turntable(gaussians, num_frames=num_frames, size=size, dilation=dilation), path, fps=fps)
 
 
-def write_video(frames: UInt8[np.ndarray, "F H W 3"], path: str | Path, *, fps: int = 16) -> None:
+def write_video(frames: UInt8[np.ndarray, "F H W 3"], path: str | Path, *, fps: int = 12) -> None:
     """Write frames (sRGB) as H.264 (yuv420p, even sides) or as an endless GIF, by the suffix of ``path``.
 
     Raises:
@@ -61,15 +63,13 @@ def write_video(frames: UInt8[np.ndarray, "F H W 3"], path: str | Path, *, fps: 
         (_encode_mp4 if suffix == ".mp4" else _encode_gif)(frames, temporary, fps)
 
 
-def write_preview(gaussians: Gaussians, path: str | Path, *, size: int = 512) -> None:
-    """Write a PNG of the object on white, seen from the front, a little from the right and above.
+def write_preview(gaussians: Gaussians, path: str | Path, *, size: int = 512, dilation: float = 0.1) -> None:
+    """Write a PNG of the object on white, three-quarters from the front; arguments as for ``write_turntable``.
 
     Raises:
         InputError: if the file cannot be written.
     """
-    camera = orbit_camera(_PREVIEW_YAW, _PREVIEW_PITCH)
-    color = render_gaussians(gaussians, camera, size=size, background=(1.0, 1.0, 1.0)).color
-    pixels = (color.detach().clamp(0, 1) * 255).round().byte().permute(1, 2, 0).cpu().numpy()
+    pixels = preview(gaussians, size, dilation=dilation)
     with appear_whole(path) as temporary:
         Image.fromarray(pixels).save(temporary, "PNG")
 

@@ -37,7 +37,7 @@ class Layout(Protocol):
 
 
 def randn_like(x: Float[Tensor, "..."], *, generator: torch.Generator | None = None) -> Float[Tensor, "..."]:
-    """Standard normal noise shaped like ``x``, drawn on the generator's device so that seeds mean the same everywhere."""
+    """Standard normal noise shaped like ``x``, drawn on the device of the generator: a seed means the same anywhere."""
     device = generator.device if generator is not None else x.device
     return torch.randn(x.shape, generator=generator, device=device, dtype=x.dtype).to(x.device)
 

@@ -53,7 +53,9 @@ class SLatFlowModel(nn.Module):
         if pe_mode != "ape":
             raise ValueError(f"pe_mode is '{pe_mode}'; only 'ape' (absolute position embedding) is supported")
         if 2 ** len(io_block_channels) != patch_size:
-            raise ValueError(f"patch_size is {patch_size}; expected 2 per entry of io_block_channels {io_block_channels}")
+            raise ValueError(
+                f"patch_size is {patch_size}; expected 2 per entry of io_block_channels {io_block_channels}"
+            )
         num_heads = num_heads or model_channels // num_head_channels
         self.share_mod, self.use_skip_connection = share_mod, use_skip_connection
         widths = [*io_block_channels, model_channels]
@@ -116,4 +118,3 @@ class SLatFlowModel(nn.Module):
             h = block(h, emb)
             skips.append(h)
         return h, skips, fine_levels
-

@@ -27,8 +27,10 @@ def radical_inverse(index: int, base: int) -> float:
 
 def offset_perturbation(num_gaussians: int, voxel_size: float) -> Float[Tensor, "K 3"]:
     """Raw offsets whose tanh spreads the Gaussians of a voxel over Hammersley points."""
-    points = torch.tensor([[n / num_gaussians, radical_inverse(n, 2), radical_inverse(n, 3)]
-                           for n in range(num_gaussians)], dtype=torch.float64)
+    points = torch.tensor(
+        [[n / num_gaussians, radical_inverse(n, 2), radical_inverse(n, 3)] for n in range(num_gaussians)],
+        dtype=torch.float64,
+    )
     return torch.atanh((2 * points - 1) / voxel_size).float()
 
 

@@ -81,6 +81,4 @@ class SparseStructureFlowModel(nn.Module):
             h = block(h, mod, cond, tokens)
         h = self.out_layer(self.norm_out(h))
         side = self.resolution // p
-        return rearrange(
-            h, "b (x y z) (c i j k) -> b c (x i) (y j) (z k)", x=side, y=side, z=side, i=p, j=p, k=p
-        )
+        return rearrange(h, "b (x y z) (c i j k) -> b c (x i) (y j) (z k)", x=side, y=side, z=side, i=p, j=p, k=p)

@@ -83,9 +83,7 @@ class SparseStructureEncoder(nn.Module):
         self.middle_block = nn.Sequential(*[ResBlock3d(channels[-1]) for _ in range(num_res_blocks_middle)])
         self.out_layer = _output_head(norm_type, channels[-1], 2 * latent_channels)
 
-    def forward(
-        self, x: Float[Tensor, "B 1 R R R"]
-    ) -> tuple[Float[Tensor, "B C r r r"], Float[Tensor, "B C r r r"]]:
+    def forward(self, x: Float[Tensor, "B 1 R R R"]) -> tuple[Float[Tensor, "B C r r r"], Float[Tensor, "B C r r r"]]:
         """Mean and log-variance."""
         h = self.input_layer(x)
         for block in self.blocks:

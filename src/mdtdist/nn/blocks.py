@@ -96,9 +96,7 @@ class SparseResBlock(nn.Module):
         self.emb_layers = nn.Sequential(nn.SiLU(), nn.Linear(emb_channels, 2 * out_channels))
         self.skip_connection = nn.Identity() if channels == out_channels else nn.Linear(channels, out_channels)
 
-    def forward(
-        self, x: SparseTensor, emb: Float[Tensor, "B E"], fine: SparseTensor | None = None
-    ) -> SparseTensor:
+    def forward(self, x: SparseTensor, emb: Float[Tensor, "B E"], fine: SparseTensor | None = None) -> SparseTensor:
         """``fine`` gives the voxels to restore when the block doubles the resolution."""
         if self.down:
             x = downsample(x)

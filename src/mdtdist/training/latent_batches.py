@@ -69,9 +69,7 @@ class LatentBatch:
         """Latents sampled under the conditions of the batch."""
         noise = randn_like(self.x_0, generator=generator)
         negative = self.field(network, torch.zeros_like(self.cond))
-        return sampler.sample(
-            self.field(network), noise, num_samples=self.layout.num_samples, negative=negative
-        ).x
+        return sampler.sample(self.field(network), noise, num_samples=self.layout.num_samples, negative=negative).x
 
 
 class LatentBatches(Protocol):
@@ -124,7 +122,11 @@ class DenseBatches:
         iou = (occupied & self.truth).flatten(1).sum(1) / union
         f1 = torch.tensor([surface_f1(a, b) for a, b in zip(occupied, self.truth, strict=True)])
         save_structure_grid(folder / f"samples_{step:07d}.png", [self.truth[:8], occupied[:8]])
-        return {"iou": iou.mean().item(), "f1": f1.mean().item(), "voxels": occupied.flatten(1).sum(1).float().mean().item()}
+        return {
+            "iou": iou.mean().item(),
+            "f1": f1.mean().item(),
+            "voxels": occupied.flatten(1).sum(1).float().mean().item(),
+        }
 
     def _batch(self, x_0: Tensor, cond: Tensor) -> LatentBatch:
         return LatentBatch(

@@ -47,10 +47,12 @@ def save_latent_grid(
     """Render decoded latents, one row each; returns the mean absolute difference between the first and each other."""
     rows = []
     for feats in latents:
-        rows.append([
-            render_gaussians(gaussians, PICTURE_CAMERA, size=128, background=(1.0, 1.0, 1.0)).color.clamp(0, 1)
-            for gaussians in decoder(SparseTensor(feats, coords))
-        ])
+        rows.append(
+            [
+                render_gaussians(gaussians, PICTURE_CAMERA, size=128, background=(1.0, 1.0, 1.0)).color.clamp(0, 1)
+                for gaussians in decoder(SparseTensor(feats, coords))
+            ]
+        )
     save_image_grid(path, rows)
     first = torch.stack(rows[0])
     return {f"render_l1_{i}": (torch.stack(row) - first).abs().mean().item() for i, row in enumerate(rows[1:], 1)}

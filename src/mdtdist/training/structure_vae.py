@@ -95,8 +95,9 @@ class StructureVAETask:
     def export(self, folder: Path) -> None:
         """Write both networks with latents rescaled to unit standard deviation per channel (`unit_latents`)."""
         with torch.no_grad():
-            means = torch.cat([self.module["encoder"](g[:, None].float().to(self.device))[0]
-                               for g in self.train.split(16)])
+            means = torch.cat(
+                [self.module["encoder"](g[:, None].float().to(self.device))[0] for g in self.train.split(16)]
+            )
         unit_latents(self.module["encoder"], self.module["decoder"], means.std(dim=(0, 2, 3, 4)))
         save(self.module["encoder"], folder / "ss_enc")
         save(self.module["decoder"], folder / "ss_dec")

@@ -1,0 +1,66 @@
+"""``mdtdist train CONFIG [--field value ...]``: run a training from a TOML file; an interrupted run goes on."""
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+TASKS = ("structure_vae", "latent_vae", "flow")
+HELP = "train a network"
+
+
+def add_parser(subparsers: Any, *, command: str = "train", tasks: tuple[str, ...] = TASKS, help: str = HELP) -> None:
+    """Add the command's arguments; ``distill`` is the same command for other tasks."""
+    parser = subparsers.add_parser(command, help=help, description=f"{help}; tasks: {', '.join(tasks)}")
+    parser.add_argument("config", metavar="CONFIG", type=Path, help="TOML file, for example recipes/mini/ss_flow.toml")
+    parser.add_argument(
+        "overrides",
+        nargs=argparse.REMAINDER,
+        metavar="--FIELD VALUE",
+        help="replace fields of the config, dotted: --trainer.lr 1e-4 --out runs/other",
+    )
+    parser.set_defaults(tasks=tasks)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Train to the end of the budget, then draw the curves."""
+    from tqdm import tqdm
+
+    from mdtdist.errors import InputError
+    from mdtdist.training import plot_run, read_config
+    from mdtdist.training import run as run_training
+
+    config = read_config(args.config, parse_overrides(args.overrides))
+    if config.task not in args.tasks:
+        other = "distill" if config.task == "distil" else "train"
+        raise InputError(f"{args.config} has the task '{config.task}'; run it with `mdtdist {other}`")
+    with tqdm(total=config.trainer.num_steps, unit="step", disable=args.json) as bar:
+
+        def progress(step: int, total: int, text: str) -> None:
+            bar.set_postfix_str(text, refresh=False)
+            bar.update(step - bar.n)
+
+        figures = run_training(args.config, config, progress)
+    picture = plot_run(config.out)
+    if args.json:
+        print(json.dumps({"out": str(config.out), **figures}))
+    else:
+        print(f"{config.out}: " + ", ".join(f"{name} {value:.4g}" for name, value in figures.items()))
+        print(f"curves: {picture}")
+    return 0
+
+
+def parse_overrides(words: list[str]) -> dict[str, str]:
+    """``--a.b value`` pairs as a mapping.
+
+    Raises:
+        InputError: if the words are not pairs.
+    """
+    from mdtdist.errors import InputError
+
+    overrides = {}
+    for name, value in zip(words[::2], [*words[1::2], None], strict=False):
+        if not name.startswith("--") or value is None:
+            raise InputError(f"'{name}' is not a pair like --trainer.lr 1e-4; give every field a value")
+        overrides[name[2:].replace("-", "_")] = value
+    return overrides

@@ -1,0 +1,18 @@
+"""One trainer and its tasks: structure VAE, latent VAE, flow teacher, distillation."""
+
+from mdtdist.training.curves import plot_run, read_log
+from mdtdist.training.image_loss import ssim
+from mdtdist.training.runs import TASKS, RunConfig, read_config, run
+from mdtdist.training.trainer import Trainer, TrainerConfig
+
+__all__ = [
+    "TASKS",
+    "RunConfig",
+    "Trainer",
+    "TrainerConfig",
+    "plot_run",
+    "read_config",
+    "read_log",
+    "run",
+    "ssim",
+]
