@@ -63,8 +63,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=Path, default=Path("runs/mini"))
     parser.add_argument("--out", type=Path, default=Path("src/mdtdist/assets/mini"))
-    parser.add_argument("--paper", action="store_true", help="the students of the paper's objective")
+    parser.add_argument("--paper", action="store_true", help="the students of the paper's objective; needs --out")
     args = parser.parse_args()
+    if args.paper and args.out == parser.get_default("out"):
+        parser.error("--paper is for measuring, not for shipping: give another --out")
     pack(args.runs, args.out, NETWORKS | (PAPER_NETWORKS if args.paper else {}))
     size = sum(path.stat().st_size for path in args.out.rglob("*") if path.is_file())
     print(f"{args.out}: {size / 1e6:.1f} MB")

@@ -1,6 +1,7 @@
 """``mdtdist generate``: contract, and one sentence and exit code 2 for every wrong input."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,12 @@ def save_object(path: Path, color: tuple[int, int, int] = (200, 40, 40)) -> str:
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
     return str(write_pipeline(tmp_path_factory.mktemp("tiny")))
+
+
+@pytest.fixture(autouse=True)
+def quick_preview(monkeypatch):
+    """Rendering has its own tests."""
+    monkeypatch.setattr("mdtdist.export.write_preview", lambda gaussians, path: path.write_bytes(b"png"))
 
 
 @pytest.fixture
@@ -57,6 +64,24 @@ def test_folder_steps_pair_and_json_output(chair, model, tmp_path, capsys):
     assert all(record["steps"] == {"structure": 2, "latent": 3} for record in records)
     assert all(record["flows"] == "teacher" for record in records)
     assert files(tmp_path / "out") == ["bench.json", "bench.ply", "chair.json", "chair.ply"]
+
+
+def student_only(folder: Path, model: str) -> str:
+    """A copy of the model without its teacher flows."""
+    shutil.copytree(model, folder / "student")
+    config = json.loads((folder / "student" / "pipeline.json").read_text())
+    for role in ("sparse_structure_flow_model", "slat_flow_model"):
+        del config["args"]["models"][role]
+    (folder / "student" / "pipeline.json").write_text(json.dumps(config))
+    return str(folder / "student")
+
+
+def damaged(folder: Path, model: str) -> str:
+    """A copy of the model with weights that end early."""
+    shutil.copytree(model, folder / "damaged")
+    weights = folder / "damaged" / "ckpts" / "slat_flow_model_student.safetensors"
+    weights.write_bytes(weights.read_bytes()[:500])
+    return str(folder / "damaged")
 
 
 def bad_arguments(folder: Path, chair: str, model: str) -> dict[str, tuple[list[str], str]]:
@@ -100,6 +125,8 @@ def bad_arguments(folder: Path, chair: str, model: str) -> dict[str, tuple[list[
         "negative seed": ([chair, "--model", model, "--seed", "-1"], "seed is -1"),
         "seed in words": ([chair, "--model", model, "--seed", "x"], "seed is 'x'"),
         "guidance in words": ([chair, "--model", model, "--guidance", "x"], "guidance is 'x'"),
+        "no teacher": ([chair, "--model", student_only(folder, model), "--teacher"], "has no 'teacher' flows"),
+        "damaged weights": ([chair, "--model", damaged(folder, model)], "not a whole safetensors file"),
         "unknown device": ([chair, "--model", model, "--device", "cuda:99"], "device 'cuda:99' is not available"),
         "unknown option": ([chair, "--model", model, "--colour"], "unrecognized arguments: --colour"),
     }
@@ -109,8 +136,8 @@ CASES = (
     "not an image", "truncated", "huge side", "huge file", "fully transparent", "no foreground", "one of two bad",
     "missing image", "folder without images", "same name twice", "unknown model", "wrong local path", "hub id",
     "not a model folder", "zero steps", "negative steps", "zero latent steps", "three steps", "steps in words",
-    "unknown format", "no format", "negative seed", "seed in words", "guidance in words", "unknown device",
-    "unknown option",
+    "unknown format", "no format", "negative seed", "seed in words", "guidance in words", "no teacher",
+    "damaged weights", "unknown device", "unknown option",
 )  # fmt: skip
 
 

@@ -49,9 +49,9 @@ def test_sphere_voxels_hug_the_surface_and_miss_none():
 
 
 def test_thin_slanted_triangle_does_not_fill_its_bounding_box():
-    corners = np.array([[[-0.45, -0.45, -0.45], [0.45, 0.45, 0.45], [0.45, 0.45, 0.449]]])
+    corners = np.array([[[-0.45, -0.44, -0.43], [0.43, 0.44, 0.45], [0.43, 0.44, 0.449]]])
     voxels = np.unique(triangle_voxels(corners, resolution=32), axis=0)
-    assert len(voxels) < 150
+    assert len(voxels) < 100  # its bounding box has 24389
     assert np.ptp(voxels, axis=1).max() <= 1  # all on the diagonal
 
 
@@ -63,7 +63,7 @@ def test_winding_does_not_matter():
 
 def test_transparent_texels_leave_no_voxels():
     texture = np.full((4, 4, 4), 255, dtype=np.uint8)
-    texture[:, :2, 3] = 0  # the left half, which is the side of negative x
+    texture[:, :1, 3] = 0  # the left quarter, x below -0.2
     voxels = voxelize_surface(facing_square(0.1, Material(color=WHITE, texture=texture), half=0.4))
-    assert voxels[:, 0].min() == 16
-    assert len(voxels) == 13 * 26  # columns 16 to 28, rows 3 to 28, one layer
+    assert voxels[:, 0].min() == 9
+    assert len(voxels) == 20 * 26  # columns 9 to 28, rows 3 to 28, one layer

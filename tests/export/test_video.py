@@ -45,11 +45,12 @@ def test_without_an_encoder_the_suffix_is_gif_and_mp4_names_the_extra(tmp_path, 
         video.write_video(frames(), tmp_path / "a.mp4")
 
 
-def test_wrong_names_and_sizes_are_reported_before_rendering(tmp_path):
+def test_wrong_names_and_sizes_are_reported_before_rendering(marked_box, tmp_path, monkeypatch):
+    monkeypatch.setattr(video, "turntable", None)
     with pytest.raises(InputError, match="expected .mp4 or .gif"):
-        video.write_turntable(None, tmp_path / "a.avi")
+        video.write_turntable(marked_box[1], tmp_path / "a.avi")
     with pytest.raises(InputError, match="even number"):
-        video.write_turntable(None, tmp_path / "a.mp4", size=33)
+        video.write_turntable(marked_box[1], tmp_path / "a.mp4", size=33)
 
 
 def test_a_failed_encoding_leaves_nothing_behind(tmp_path, monkeypatch):

@@ -177,16 +177,22 @@ def test_bfloat16_is_close_to_float32(folder, pipe):
     assert 0 < difference.std() < 0.2 * pipe(picture()).logits.std()
 
 
-def test_save_writes_by_suffix(pipe, tmp_path):
+def test_save_writes_by_suffix(pipe, tmp_path, monkeypatch):
+    calls = []
+    for name in ("write_glb", "write_preview", "write_turntable"):
+        monkeypatch.setattr(f"mdtdist.export.{name}", lambda subject, path, name=name: calls.append((name, subject)))
+    monkeypatch.setattr("mdtdist.export.extract_mesh", lambda logits, gaussians: (logits, gaussians))
     asset = pipe(picture())
-    for name in ("a.ply", "a.png"):
-        assert asset.save(tmp_path / name).stat().st_size > 100
-    assert "save_ply" in asset.timings
+    for name in ("a.glb", "a.MP4", "a.gif", "a.png"):
+        asset.save(tmp_path / name)
+    assert [name for name, _ in calls] == ["write_glb", "write_turntable", "write_turntable", "write_preview"]
+    assert calls[0][1] == (asset.logits, asset.gaussians) and calls[1][1] is asset.gaussians
+    assert {"mesh", "save_glb", "save_mp4", "save_gif", "save_png"} <= set(asset.timings)
     with pytest.raises(InputError, match="unknown format 'obj'; expected glb, ply"):
         asset.save(tmp_path / "a.obj")
     with pytest.raises(InputError):
         asset.save(tmp_path / "missing" / "a.ply")
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.ply", "a.png"]
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_mesh_is_made_once_and_timed(pipe, tmp_path):

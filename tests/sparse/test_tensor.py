@@ -41,5 +41,5 @@ def test_keys_are_distinct_and_ordered_like_batch_x_y_z():
     ],
 )
 def test_bad_tables_are_refused(feats, coords, message):
-    with pytest.raises((InputError, TypeError), match=message):  # TypeError where annotations are checked
+    with pytest.raises((InputError, TypeError), match=f"{message}|Type-check"):  # where annotations are checked
         SparseTensor(feats, coords)

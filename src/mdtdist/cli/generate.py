@@ -15,7 +15,8 @@ from mdtdist.errors import InputError
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from mdtdist.pipelines import Asset, ImageTo3D
+    from mdtdist.pipelines import Asset
+    from mdtdist.pipelines.image_to_3d import Progress
 
 FORMATS = ("glb", "ply", "mp4", "gif", "png")
 EPILOG = """
@@ -63,13 +64,16 @@ def run(args: argparse.Namespace) -> int:
 
     locate_model(args.model)
     crops = {path: _prepare(path, args.background) for path in paths}
-    out = prepare_folder(args.out)
+    out = check_writable(args.out)
     _say(f"loading the model {args.model}")
     pipe = ImageTo3D.from_pretrained(args.model, device=args.device)
+    flows = pipe.resolve_flows("teacher" if args.teacher else None)
+    pipe.load_flows(flows)
+    out.mkdir(parents=True, exist_ok=True)
     results = []
     for number, (path, crop) in enumerate(crops.items(), 1):
         label = f"[{number}/{len(crops)}] {path.name}"
-        asset = _generate(pipe, crop, label, steps=steps, seed=seed, guidance=guidance, teacher=args.teacher)
+        asset = pipe(crop, steps=steps, seed=seed, flows=flows, cfg_strength=guidance, progress=_progress(label))
         results.append(save_asset(asset, out, path, formats, label))
         if not args.json:
             _print_result(results[-1], label)
@@ -137,20 +141,19 @@ def collect_images(names: Sequence[str]) -> list[Path]:
     return paths
 
 
-def prepare_folder(name: str) -> Path:
-    """Make the output folder and try it.
+def check_writable(name: str) -> Path:
+    """Try the output folder, or the nearest folder above it that exists, without leaving anything there.
 
     Raises:
-        InputError: if it cannot be made or written.
+        InputError: if nothing can be written there.
     """
     out = Path(name).expanduser()
+    existing = next(path for path in (out, *out.absolute().parents) if path.exists())
     try:
-        out.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=out):
-            pass
+        with tempfile.TemporaryFile(dir=existing):
+            return out
     except OSError as err:
         raise InputError(f"cannot write into {name!r} ({err.strerror}); choose a folder that can be written") from err
-    return out
 
 
 def save_asset(asset: "Asset", out: Path, source: Path, formats: Sequence[str], label: str) -> dict[str, Any]:
@@ -187,18 +190,9 @@ def _prepare(path: Path, background: str) -> "Tensor":
     return prepare_image(path, background=background)
 
 
-def _generate(
-    pipe: "ImageTo3D", crop: "Tensor", label: str, *, steps: Any, seed: int, guidance: float | None, teacher: bool
-) -> "Asset":
-    flows = "teacher" if teacher else None
-    return pipe(
-        crop,
-        steps=steps,
-        seed=seed,
-        flows=flows,
-        cfg_strength=guidance,
-        progress=lambda stage, done, total: _say(f"{label}: {stage} {done}/{total}"),
-    )
+def _progress(label: str) -> "Progress":
+    """Shows the steps of a flow as they are done."""
+    return lambda stage, done, total: _say(f"{label}: {stage} {done}/{total}")
 
 
 def _print_result(result: dict[str, Any], label: str) -> None:

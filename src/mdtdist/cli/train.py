@@ -30,7 +30,8 @@ def run(args: argparse.Namespace) -> int:
     from mdtdist.training import plot_run, read_config
     from mdtdist.training import run as run_training
 
-    config = read_config(args.config, parse_overrides(args.overrides))
+    overrides = take_flags(args)
+    config = read_config(args.config, parse_overrides(overrides))
     if config.task not in args.tasks:
         other = "distill" if config.task == "distil" else "train"
         raise InputError(f"{args.config} has the task '{config.task}'; run it with `mdtdist {other}`")
@@ -41,7 +42,10 @@ def run(args: argparse.Namespace) -> int:
             bar.update(step - bar.n)
 
         figures = run_training(args.config, config, progress)
-    picture = plot_run(config.out)
+    try:
+        picture = str(plot_run(config.out))
+    except InputError as err:  # the training itself is done and exported
+        picture = f"not drawn: {err}"
     if args.json:
         print(json.dumps({"out": str(config.out), **figures}))
     else:
@@ -50,8 +54,14 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
+def take_flags(args: argparse.Namespace) -> list[str]:
+    """The overrides without the common flags, which may stand behind CONFIG as well."""
+    args.json = args.json or "--json" in args.overrides
+    return [word for word in args.overrides if word not in ("--json", "--debug")]
+
+
 def parse_overrides(words: list[str]) -> dict[str, str]:
-    """``--a.b value`` pairs as a mapping.
+    """``--a.b value`` or ``--a.b=value`` as a mapping.
 
     Raises:
         InputError: if the words are not pairs.
@@ -59,8 +69,11 @@ def parse_overrides(words: list[str]) -> dict[str, str]:
     from mdtdist.errors import InputError
 
     overrides = {}
-    for name, value in zip(words[::2], [*words[1::2], None], strict=False):
-        if not name.startswith("--") or value is None:
-            raise InputError(f"'{name}' is not a pair like --trainer.lr 1e-4; give every field a value")
-        overrides[name[2:].replace("-", "_")] = value
+    rest = iter(words)
+    for word in rest:
+        name, has_value, value = word.partition("=")
+        given = value if has_value else next(rest, None)
+        if not name.startswith("--") or given is None:
+            raise InputError(f"'{word}' is not a pair like --trainer.lr 1e-4; give every field a value")
+        overrides[name[2:].replace("-", "_")] = given
     return overrides

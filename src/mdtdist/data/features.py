@@ -39,7 +39,7 @@ def write_features(root: Path, sha256: str, *, resolution: int = 32) -> None:
 def cond_tokens(views: list[View], encoder: ImageTokenEncoder) -> Float[Tensor, "V 2 49 C"]:
     """Raw tokens per view, of the picture as seen and of its mirror image (the object mirrored in x)."""
     crops = torch.stack([crop_to_object(Image.fromarray(view.rgba)) for view in views])
-    tokens = torch.cat([encoder.raw_tokens(part) for part in torch.cat([crops, crops.flip(-1)]).split(_BATCH)])
+    tokens = torch.cat([encoder.raw_tokens(part) for part in torch.split(torch.cat([crops, crops.flip(-1)]), _BATCH)])
     return torch.stack(tokens.chunk(2), dim=1)
 
 
@@ -60,7 +60,7 @@ def voxel_features(
     rgba = torch.stack([torch.from_numpy(view.rgba) for view in views]).permute(0, 3, 1, 2).float() / 255
     pictures = torch.cat([rgba[:, :3] * rgba[:, 3:], rgba[:, 3:]], dim=1)
     inputs = F.interpolate(pictures[:, :3], size=(_INPUT_SIZE, _INPUT_SIZE), mode="bilinear", align_corners=False)
-    parts = [encoder.trunk(part) for part in inputs.split(_BATCH)]
+    parts = [encoder.trunk(part) for part in torch.split(inputs, _BATCH)]
     trunk = {stride: torch.cat([part[stride] for part in parts]) for stride in STRIDES}
     visible = torch.stack([is_visible(centers, view, tolerance=tolerance) for view in views])
     weights = torch.where(visible.any(dim=0), visible, True).float()[..., None]

@@ -25,9 +25,7 @@ class Interval:
     high: float
 
 
-def resample_counts(
-    num_objects: int, *, num_resamples: int = NUM_RESAMPLES, seed: int = 0
-) -> Int[np.ndarray, "R N"]:
+def resample_counts(num_objects: int, *, num_resamples: int = NUM_RESAMPLES, seed: int = 0) -> Int[np.ndarray, "R N"]:
     """How often each object is drawn in each resample of ``num_objects`` draws with replacement.
 
     One seed gives one set of resamples: statistics of several methods under the same counts are paired.

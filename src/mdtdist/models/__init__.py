@@ -6,10 +6,11 @@ from mdtdist.models.slat_flow import SLatFlowModel
 from mdtdist.models.slat_gaussian_decoder import SLatGaussianDecoder
 from mdtdist.models.sparse_structure_flow import SparseStructureFlowModel
 from mdtdist.models.sparse_structure_vae import SparseStructureDecoder, SparseStructureEncoder, sample_posterior
-from mdtdist.models.velocity import sparse_velocity_field, velocity_field
+from mdtdist.models.velocity import TIME_SCALE, sparse_velocity_field, velocity_field
 
 __all__ = [
     "NETWORKS",
+    "TIME_SCALE",
     "SLatEncoder",
     "SLatFlowModel",
     "SLatGaussianDecoder",

@@ -37,7 +37,7 @@ class SLatFlowModel(nn.Module):
         num_blocks: int,
         num_heads: int | None = None,
         num_head_channels: int = 64,
-        mlp_ratio: float = 4,
+        mlp_ratio: int | float = 4,
         patch_size: int = 2,
         num_io_res_blocks: int = 2,
         io_block_channels: Sequence[int] = (),

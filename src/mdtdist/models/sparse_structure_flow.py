@@ -30,7 +30,7 @@ class SparseStructureFlowModel(nn.Module):
         num_blocks: int,
         num_heads: int | None = None,
         num_head_channels: int = 64,
-        mlp_ratio: float = 4,
+        mlp_ratio: int | float = 4,
         patch_size: int = 2,
         pe_mode: str = "ape",
         use_fp16: bool = False,

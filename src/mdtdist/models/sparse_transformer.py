@@ -21,7 +21,7 @@ class SparseTransformer(nn.Module):
         num_blocks: int,
         num_heads: int | None = None,
         num_head_channels: int = 64,
-        mlp_ratio: float = 4,
+        mlp_ratio: int | float = 4,
         attn_mode: str = "swin",
         window_size: int = 8,
         pe_mode: str = "ape",

@@ -1,7 +1,7 @@
 """Multi-head attention over dense or packed tokens, with the key layout of the TRELLIS checkpoints."""
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -10,6 +10,7 @@ from mdtdist.nn.norms import MultiHeadRMSNorm
 from mdtdist.sparse import AttentionGroups, cross_attention, dot_product_attention, grouped_attention
 
 
+@runtime_checkable
 class TokenLayout(Protocol):
     """What an attention block must know of how tokens are laid out: dense ``[B, L, ...]`` or packed ``[N, ...]``."""
 

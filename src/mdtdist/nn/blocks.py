@@ -12,7 +12,7 @@ from mdtdist.sparse import SparseConv3d, SparseTensor, downsample, upsample
 class FeedForward(nn.Module):
     """Linear, GELU (tanh approximation), Linear; keys ``mlp.0`` and ``mlp.2``."""
 
-    def __init__(self, channels: int, mlp_ratio: float) -> None:
+    def __init__(self, channels: int, mlp_ratio: int | float) -> None:
         super().__init__()
         hidden = int(channels * mlp_ratio)
         self.mlp = nn.Sequential(nn.Linear(channels, hidden), nn.GELU("tanh"), nn.Linear(hidden, channels))
@@ -24,7 +24,7 @@ class FeedForward(nn.Module):
 class TransformerBlock(nn.Module):
     """``x + Attn(norm1 x)``, then ``x + MLP(norm2 x)``; norms without affine, eps 1e-6."""
 
-    def __init__(self, channels: int, num_heads: int, *, mlp_ratio: float = 4.0, qk_rms_norm: bool = False) -> None:
+    def __init__(self, channels: int, num_heads: int, *, mlp_ratio: int | float = 4.0, qk_rms_norm: bool = False) -> None:
         super().__init__()
         self.norm1 = LayerNorm32(channels, eps=1e-6, elementwise_affine=False)
         self.norm2 = LayerNorm32(channels, eps=1e-6, elementwise_affine=False)
@@ -53,7 +53,7 @@ class ModulatedCrossBlock(nn.Module):
         cond_channels: int,
         num_heads: int,
         *,
-        mlp_ratio: float = 4.0,
+        mlp_ratio: int | float = 4.0,
         qk_rms_norm: bool = False,
         qk_rms_norm_cross: bool = False,
         share_mod: bool = False,

@@ -3,11 +3,11 @@
 import math
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Num
 from torch import Tensor, nn
 
 
-def sinusoid(positions: Float[Tensor, "..."], num_frequencies: int) -> Float[Tensor, "... num_frequencies"]:
+def sinusoid(positions: Num[Tensor, "..."], num_frequencies: int) -> Float[Tensor, "... {num_frequencies}"]:
     """Angles ``p w_i`` with ``w_i = 10000^(-i / num_frequencies)``, the base of both embeddings below."""
     exponents = torch.arange(num_frequencies, dtype=torch.float32, device=positions.device) / num_frequencies
     return positions[..., None].float() * torch.exp(-math.log(10000.0) * exponents)
@@ -26,7 +26,7 @@ class TimestepEmbedder(nn.Module):
         return self.mlp(torch.cat([angles.cos(), angles.sin()], dim=-1).to(self.mlp[0].weight.dtype))
 
 
-def absolute_position_embedding(coords: Int[Tensor, "N 3"], channels: int) -> Float[Tensor, "N channels"]:
+def absolute_position_embedding(coords: Int[Tensor, "N 3"], channels: int) -> Float[Tensor, "N {channels}"]:
     """Sine then cosine features of raw integer coordinates, axis blocks in order x, y, z, zero-padded at the end."""
     num_frequencies = channels // 3 // 2
     angles = sinusoid(coords, num_frequencies)
@@ -34,7 +34,7 @@ def absolute_position_embedding(coords: Int[Tensor, "N 3"], channels: int) -> Fl
     return torch.nn.functional.pad(embedding, (0, channels - embedding.shape[1]))
 
 
-def dense_grid_coords(resolution: int) -> Int[Tensor, "resolution**3 3"]:
+def dense_grid_coords(resolution: int) -> Int[Tensor, "{resolution}**3 3"]:
     """All integer coordinates of a cube in x-major order (z fastest)."""
     axis = torch.arange(resolution)
     return torch.stack(torch.meshgrid(axis, axis, axis, indexing="ij"), dim=-1).reshape(-1, 3)

@@ -5,7 +5,7 @@ samples toward the teacher's marginals, with the student itself in the role of t
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
@@ -210,7 +210,7 @@ def mdt_loss(
     # Half-precision times would be too coarse for delta_t.
     t = t.to(device=x_0.device, dtype=torch.promote_types(x_0.dtype, torch.float32))
     z, noise, renoise = (randn_like(x_0, generator=generator) for _ in range(3))
-    options = {
+    options: dict[str, Any] = {
         "layout": layout,
         "delta_t": config.delta_t,
         "derivative": config.derivative,

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from mdtdist.errors import InputError
 from mdtdist.flow import EulerSampler, Guidance, LinearPath
+from mdtdist.models import TIME_SCALE
 from mdtdist.pipelines.locate import CONFIG_NAME
 
 Flows = Literal["student", "teacher"]
@@ -72,6 +73,7 @@ class PipelineConfig:
         slat_mean: per-channel mean of the structured latent.
         slat_std: per-channel standard deviation of the structured latent.
         image_cond_model: path without suffix of the image token encoder.
+        time_scale: network time at pure noise; 1000 for the published TRELLIS checkpoints.
     """
 
     models: Mapping[str, str]
@@ -79,6 +81,7 @@ class PipelineConfig:
     slat_mean: tuple[float, ...]
     slat_std: tuple[float, ...]
     image_cond_model: str
+    time_scale: float = TIME_SCALE
     name: str = field(default=PIPELINE_NAME)
 
     @property
@@ -129,6 +132,7 @@ class PipelineConfig:
             slat_mean=tuple(args["slat_normalization"]["mean"]),
             slat_std=tuple(args["slat_normalization"]["std"]),
             image_cond_model=args["image_cond_model"],
+            time_scale=float(args.get("time_scale", TIME_SCALE)),
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -137,6 +141,8 @@ class PipelineConfig:
         args |= {key: self.samplers["teacher", stage].to_json() for stage, key in _SAMPLER_KEYS.items()}
         args["slat_normalization"] = {"mean": list(self.slat_mean), "std": list(self.slat_std)}
         args["image_cond_model"] = self.image_cond_model
+        if self.time_scale != TIME_SCALE:
+            args["time_scale"] = self.time_scale
         args["student"] = {key: self.samplers["student", stage].to_json() for stage, key in _SAMPLER_KEYS.items()}
         return {"name": self.name, "args": args}
 

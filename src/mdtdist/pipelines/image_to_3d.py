@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -205,14 +206,14 @@ class ImageTo3D:
         callback: Callable[[SamplerStep], None] | None = None,
     ) -> Trajectory:
         """Run the structure flow from noise to a structure latent."""
-        network = self.network(flow_role("structure", flows))
+        field = partial(velocity_field, self.network(flow_role("structure", flows)), time_scale=self.config.time_scale)
         sampler = self.config.samplers[flows, "structure"].sampler(steps=steps, cfg_strength=cfg_strength)
         with self._autocast():
             return sampler.sample(
-                velocity_field(network, cond),
+                field(cond),
                 noise,
                 num_samples=len(cond),
-                negative=velocity_field(network, torch.zeros_like(cond)),
+                negative=field(torch.zeros_like(cond)),
                 callback=callback,
             )
 
@@ -233,14 +234,15 @@ class ImageTo3D:
         callback: Callable[[SamplerStep], None] | None = None,
     ) -> Trajectory:
         """Run the latent flow on the voxels ``coords``; the result is still normalised."""
-        network = self.network(flow_role("latent", flows))
+        network, time_scale = self.network(flow_role("latent", flows)), self.config.time_scale
+        field = partial(sparse_velocity_field, network, coords=coords, time_scale=time_scale)
         sampler = self.config.samplers[flows, "latent"].sampler(steps=steps, cfg_strength=cfg_strength)
         with self._autocast():
             return sampler.sample(
-                sparse_velocity_field(network, cond, coords),
+                field(cond),
                 noise,
                 num_samples=len(cond),
-                negative=sparse_velocity_field(network, torch.zeros_like(cond), coords),
+                negative=field(torch.zeros_like(cond)),
                 callback=callback,
             )
 

@@ -47,7 +47,7 @@ def locate_model(name_or_path: str | os.PathLike[str]) -> Path:
 
 def _looks_like_path(name: str, path: Path) -> bool:
     is_nested = len(path.parts) > 1 and (len(path.parts) > 2 or Path(path.parts[0]).is_dir())
-    return name.startswith((".", "~", os.sep)) or "\\" in name or is_nested or path.exists()
+    return name.startswith((".", "~", os.sep)) or "\\" in name or is_nested or (bool(name) and path.exists())
 
 
 def _checked_folder(path: Path, name: str) -> Path:

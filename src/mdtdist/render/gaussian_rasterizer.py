@@ -61,7 +61,7 @@ def render_gaussians(
 
     A splat covers the pixels where its alpha is at least 1 / 255, at most 3.33 standard deviations; alpha is capped at
     0.99. Differentiable in all fields of ``gaussians`` and in ``background``; which pairs exist and their order are
-    constants. With gradients one pair takes about 300 bytes.
+    constants. With gradients a pair takes a few hundred bytes.
 
     Args:
         gaussians: what to draw; float32 or float64, on any device.
@@ -78,7 +78,7 @@ def render_gaussians(
     _require_positive(size=size, dilation=dilation, near=near)
     splats = _project(gaussians, camera, size=size, dilation=dilation, near=near)
     splat, pixel = _visible_pairs(splats, size)
-    shape, features = torch.cat([_shape(splats), splats.features]).index_select(1, splat).split([6, 4])
+    shape, features = torch.cat([_shape(splats), splats.features]).index_select(1, splat).split_with_sizes([6, 4])
     alphas = _splat_alphas(_pixel_centers(pixel, size, like=shape), shape)
     log_left = torch.log1p(-alphas.double())
     weights = alphas * _transmittance(log_left, pixel, size * size).to(alphas)

@@ -19,8 +19,8 @@ class AttentionGroups:
         valid: which entries of ``rows`` are real.
     """
 
-    rows: tuple[Int[Tensor, "G L"], ...]
-    valid: tuple[Bool[Tensor, "G L"], ...]
+    rows: tuple[Int[Tensor, "_ _"], ...]
+    valid: tuple[Bool[Tensor, "_ _"], ...]
 
 
 def group_rows(labels: Int[Tensor, "N"]) -> AttentionGroups:
@@ -72,7 +72,8 @@ def dot_product_attention(
     On a CPU 16-bit inputs are widened: the backward pass of the 16-bit kernel there is several times slower.
     """
     if q.device.type == "cpu" and q.dtype in (torch.float16, torch.bfloat16):
-        return F.scaled_dot_product_attention(q.float(), k.float(), v.float(), attn_mask=mask).to(q.dtype)
+        with torch.autocast("cpu", enabled=False):  # autocast would narrow them again
+            return F.scaled_dot_product_attention(q.float(), k.float(), v.float(), attn_mask=mask).to(q.dtype)
     return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
 
 

@@ -50,8 +50,8 @@ def save_checkpoint(folder: Path, state: TrainingState) -> None:
     for path in new.iterdir():
         with path.open("rb") as file:
             os.fsync(file.fileno())
-    shutil.rmtree(old, ignore_errors=True)
-    if final.exists():
+    if final.exists():  # otherwise an older crash left `old` as the only checkpoint: keep it until the new one is named
+        shutil.rmtree(old, ignore_errors=True)
         final.rename(old)
     new.rename(final)
     shutil.rmtree(old, ignore_errors=True)

@@ -10,15 +10,15 @@ from torch import Tensor
 from mdtdist.conditioning import ImageTokenEncoder, fit_projection
 from mdtdist.data import PreparedFolder
 
-_FIT_TOKENS = 400_000  # enough for a stable covariance of 896 channels
+_FIT_TOKENS = 200_000  # more than 200 per channel of the covariance; about 1 GB while it is fitted
 
 
 def load_or_fit_image_encoder(data: PreparedFolder, path: Path) -> ImageTokenEncoder:
-    """The image encoder at ``path`` (without suffix); when absent, fit its projection on the training split and save."""
-    if path.with_name(path.name + ".safetensors").is_file():
+    """The image encoder at ``path`` (without suffix); when absent, its projection is fitted on the training split."""
+    if path.with_name(path.name + ".json").is_file():  # written last
         return ImageTokenEncoder.load(path)
     ids = data.ids("train")
-    total = sum(data.condition_tokens(sha).shape[:3].numel() * 49 for sha in ids[:1]) * len(ids)
+    total = data.condition_tokens(ids[0]).shape[:3].numel() * len(ids)
     stride = max(1, total // _FIT_TOKENS)
     tokens = torch.cat([data.condition_tokens(sha).flatten(0, 2)[i % stride :: stride] for i, sha in enumerate(ids)])
     encoder = ImageTokenEncoder.with_projection(*fit_projection(tokens.float()))
@@ -53,4 +53,4 @@ def drop_conditions(
 ) -> Float[Tensor, "B L C"]:
     """Replace a share ``p_uncond`` of the conditions by the negative condition, zeros."""
     keep = torch.rand(len(cond), generator=generator) >= p_uncond
-    return cond * keep[:, None, None]
+    return cond * keep[:, None, None].to(cond.device)

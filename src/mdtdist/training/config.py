@@ -1,12 +1,13 @@
 """Strict configuration: TOML files into frozen dataclasses, with overrides from the command line."""
 
+import copy
 import dataclasses
 import difflib
 import tomllib
 import types
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from mdtdist.errors import InputError
 
@@ -33,6 +34,8 @@ def from_dict(cls: type[T], values: Mapping[str, Any], *, where: str = "config")
     Raises:
         InputError: on an unknown key, a missing field or a value of the wrong type.
     """
+    if not isinstance(values, Mapping):
+        raise InputError(f"{where} is {values!r}; expected a table")
     hints = get_type_hints(cls)
     fields = {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
     for key in values:
@@ -61,8 +64,6 @@ def _convert(kind: Any, value: Any, where: str) -> Any:
         options = [option for option in get_args(kind) if option is not type(None)]
         return None if value is None else _convert(options[0], value, where)
     if dataclasses.is_dataclass(kind):
-        if not isinstance(value, Mapping):
-            raise InputError(f"{where} is {value!r}; expected a table")
         return from_dict(kind, value, where=where)  # type: ignore[arg-type]
     if origin is tuple:
         if not isinstance(value, (list, tuple)):
@@ -71,7 +72,14 @@ def _convert(kind: Any, value: Any, where: str) -> Any:
         return tuple(_convert(element, item, where) for item in value)
     if origin is dict or kind is dict or kind is Any:
         return value
+    if origin is Literal:
+        if value not in get_args(kind):
+            expected = ", ".join(repr(option) for option in get_args(kind))
+            raise InputError(f"{where} is {value!r}; expected one of {expected}")
+        return value
     if kind is Path:
+        if not isinstance(value, (str, Path)):
+            raise InputError(f"{where} is {value!r}; expected a path")
         return Path(value).expanduser()
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
@@ -81,13 +89,19 @@ def _convert(kind: Any, value: Any, where: str) -> Any:
 
 
 def apply_overrides(values: dict[str, Any], overrides: Mapping[str, str]) -> dict[str, Any]:
-    """A copy of ``values`` with dotted keys replaced; each new value is read as TOML, else as a string."""
-    result = {key: dict(value) if isinstance(value, dict) else value for key, value in values.items()}
+    """A copy of ``values`` with dotted keys replaced; each new value is read as TOML, else as a string.
+
+    Raises:
+        InputError: if a dotted key leads through something that is no table.
+    """
+    result = copy.deepcopy(values)
     for dotted, text in overrides.items():
         target = result
         *parents, last = dotted.split(".")
         for parent in parents:
             target = target.setdefault(parent, {})
+            if not isinstance(target, dict):
+                raise InputError(f"cannot set '{dotted}': '{parent}' is {target!r}, not a table; name a field")
         try:
             target[last] = tomllib.loads(f"value = {text}")["value"]
         except tomllib.TOMLDecodeError:

@@ -1,14 +1,19 @@
 """Curves of a run, drawn from its log."""
 
+import contextlib
 import json
+import math
 import os
 from pathlib import Path
+from typing import Any
 
 from mdtdist.errors import InputError
 
 
 def read_log(folder: Path) -> dict[str, list[tuple[int, float]]]:
-    """Every logged series as (samples, value) pairs; where a resumed run logged a step twice, the later one counts.
+    """Every logged series as (samples, value) pairs; where a run logged a step twice, the later one counts.
+
+    Values that are not finite, which a skipped step logs, are left out, and so is a line that a kill cut short.
 
     Raises:
         InputError: if the folder has no log.
@@ -17,12 +22,20 @@ def read_log(folder: Path) -> dict[str, list[tuple[int, float]]]:
     if not path.is_file():
         raise InputError(f"{path} is missing; give the folder of a training run")
     series: dict[str, dict[int, float]] = {}
-    for line in path.read_text().splitlines():
-        record = json.loads(line)
+    for record in read_records(path):
         for name, value in record.items():
-            if name not in ("step", "samples"):
+            if name not in ("step", "samples") and math.isfinite(value):
                 series.setdefault(name, {})[record["samples"]] = value
     return {name: sorted(points.items()) for name, points in series.items()}
+
+
+def read_records(path: Path) -> list[dict[str, Any]]:
+    """The lines of ``log.jsonl`` without those that a kill cut short."""
+    records = []
+    for line in path.read_text().splitlines():
+        with contextlib.suppress(json.JSONDecodeError):
+            records.append(json.loads(line))
+    return records
 
 
 def plot_run(folder: Path) -> Path:

@@ -42,6 +42,9 @@ class DistilConfig:
     def __post_init__(self) -> None:
         if self.objective not in OBJECTIVES:
             raise InputError(f"objective is '{self.objective}'; expected one of {', '.join(OBJECTIVES)}")
+        if len(self.guidance_interval) != 2:
+            raise InputError(f"guidance_interval is {self.guidance_interval}; expected the two times [low, high]")
+        from_dict(OBJECTIVES[self.objective].config, self.options, where="distil.options")
 
 
 class DistilTask:

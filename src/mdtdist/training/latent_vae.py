@@ -57,6 +57,7 @@ class LatentVAETask:
         self.data = PreparedFolder(config.data)
         self.ids = {split: self.data.ids(split) for split in ("train", "val")}
         self.views = {sha: self.data.views(sha) for ids in self.ids.values() for sha in ids}
+        self.mean, self.std = feature_statistics(self.data, self.ids["train"])
         self.dilation = config.decoder["representation_config"]["2d_filter_kernel_size"]
         self.epochs = EpochSampler(len(self.ids["train"]), seed)
 
@@ -75,7 +76,7 @@ class LatentVAETask:
 
     def _voxel_features(self, ids: list[str]) -> SparseTensor:
         items = [self.data.features(sha) for sha in ids]
-        feats = torch.cat([feats.float() for _, feats in items])
+        feats = (torch.cat([feats.float() for _, feats in items]) - self.mean) / self.std
         return SparseTensor(feats.to(self.device), pack_coords([coords for coords, _ in items]).to(self.device))
 
     def _render_loss(self, sha: str, scene: Gaussians, generator: torch.Generator) -> dict[str, Tensor]:
@@ -120,5 +121,23 @@ class LatentVAETask:
         return {"psnr": psnr, "ssim": similarity, "latent_std": std}
 
     def export(self, folder: Path) -> None:
+        fold_statistics(self.module["encoder"], self.mean, self.std)
         save(self.module["encoder"], folder / "slat_enc")
         save(self.module["decoder"], folder / "slat_dec_gs")
+
+
+def feature_statistics(
+    data: PreparedFolder, ids: list[str], *, num_assets: int = 64
+) -> tuple[Float[Tensor, "C"], Float[Tensor, "C"]]:
+    """Per-channel mean and standard deviation of voxel features, from evenly spaced assets of the list."""
+    chosen = ids[:: max(1, len(ids) // num_assets)]
+    feats = torch.cat([data.features(sha)[1].float() for sha in chosen])
+    return feats.mean(0), feats.std(0).clamp_min(1e-3)
+
+
+@torch.no_grad()
+def fold_statistics(encoder: nn.Module, mean: Float[Tensor, "C"], std: Float[Tensor, "C"]) -> None:
+    """Make an encoder that was trained on ``(feats - mean) / std`` take ``feats``, inside its first linear layer."""
+    layer = encoder.input_layer
+    layer.weight /= std.to(layer.weight)
+    layer.bias -= layer.weight @ mean.to(layer.weight)

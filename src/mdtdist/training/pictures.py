@@ -1,6 +1,7 @@
 """Small pictures of samples, kept with the run."""
 
 import math
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -31,14 +32,20 @@ def voxel_picture(grid: Bool[Tensor, "R R R"], *, scale: int = 3) -> UInt8[np.nd
 def save_structure_grid(path: Path, rows: Sequence[Bool[Tensor, "B R R R"]]) -> None:
     """One row of voxel pictures per batch of grids."""
     lines = [np.concatenate([np.pad(voxel_picture(grid), 2) for grid in row], axis=1) for row in rows]
-    Image.fromarray(np.concatenate(lines)).save(path)
+    _save_png(path, np.concatenate(lines))
 
 
 def save_image_grid(path: Path, rows: Sequence[Sequence[Float[Tensor, "3 H W"]]]) -> None:
     """Rows of display-referred sRGB pictures of one size."""
     lines = [torch.cat(list(row), dim=2) for row in rows]
     pixels = (torch.cat(lines, dim=1).clamp(0, 1) * 255).byte().permute(1, 2, 0)
-    Image.fromarray(pixels.cpu().numpy()).save(path)
+    _save_png(path, pixels.cpu().numpy())
+
+
+def _save_png(path: Path, pixels: UInt8[np.ndarray, "H W ..."]) -> None:
+    partial = path.with_name(f"{path.name}.new")
+    Image.fromarray(pixels).save(partial, format="PNG")
+    os.replace(partial, path)
 
 
 def save_latent_grid(

@@ -1,11 +1,15 @@
 """From a config file to a finished run folder."""
 
+import json
 import logging
+import os
 import shutil
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from mdtdist.errors import InputError
 from mdtdist.training.config import apply_overrides, from_dict, load_toml
@@ -60,17 +64,33 @@ def read_config(path: Path, overrides: Mapping[str, str] | None = None) -> RunCo
     for key in ("out", "trainer", task):
         if key not in values:
             raise InputError(f"{path} lacks '{key}'; add it")
+    if not isinstance(values["out"], str):
+        raise InputError(f"{path}: out is {values['out']!r}; expected the path of a run folder")
     return RunConfig(
         task=task,
-        out=Path(values["out"]),
+        out=Path(values["out"]).expanduser(),
         trainer=from_dict(TrainerConfig, values["trainer"], where="trainer"),
         settings=from_dict(TASKS[task][0], values[task], where=task),
     )
 
 
 def run(path: Path, config: RunConfig, progress: Callable[[int, int, str], None] | None = None) -> dict[str, float]:
-    """Train to the end of the budget (or resume), then export; returns the last validation figures."""
-    config.out.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(path, config.out / "config.toml")
-    task = TASKS[config.task][1](config.settings, seed=config.trainer.seed, device=config.trainer.device)
+    """Train to the end of the budget (or resume), then export; returns the last validation figures.
+
+    The seed decides the initial weights too; the global random state is left as it was.
+    """
+    _keep_config(path, config)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.trainer.seed)
+        task = TASKS[config.task][1](config.settings, seed=config.trainer.seed, device=config.trainer.device)
     return Trainer(task, config.trainer, config.out, progress).run()
+
+
+def _keep_config(path: Path, config: RunConfig) -> None:
+    """Copy the config file into the run folder, and write the values in force, overrides included."""
+    config.out.mkdir(parents=True, exist_ok=True)
+    if path.resolve() != (config.out / "config.toml").resolve():
+        shutil.copyfile(path, config.out / "config.toml")
+    partial = config.out / "settings.json.new"
+    partial.write_text(json.dumps(asdict(config), indent=1, default=str) + "\n")
+    os.replace(partial, config.out / "settings.json")

@@ -37,6 +37,7 @@ def structure_latents(
     pairs = torch.stack([grids, mirror(grids)], dim=1).flatten(0, 1)
     means = torch.cat([encoder(part[:, None].float().to(device))[0].cpu() for part in pairs.split(16)])
     means = means.unflatten(0, (len(ids), 2))
-    save_file({"mean": means.half()}, f"{cache}.new")
-    os.replace(f"{cache}.new", cache)
+    partial = f"{cache}.{os.getpid()}.new"  # two runs may meet here
+    save_file({"mean": means.half().contiguous()}, partial)
+    os.replace(partial, cache)
     return means.half().float()

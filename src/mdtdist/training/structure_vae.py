@@ -35,7 +35,7 @@ class StructureVAEConfig:
 
 
 def dice_loss(logits: Float[Tensor, "B ..."], target: Float[Tensor, "B ..."]) -> Float[Tensor, "B"]:
-    """``1 - 2 |p q| / (|p| + |q|)`` per sample with soft predictions."""
+    """``1 - (2 |p q| + 1) / (|p| + |q| + 1)`` per sample with soft predictions; defined when both are empty."""
     p, q = torch.sigmoid(logits).flatten(1), target.flatten(1)
     return 1 - (2 * (p * q).sum(1) + 1) / (p.sum(1) + q.sum(1) + 1)
 
@@ -108,8 +108,10 @@ def unit_latents(encoder: nn.Module, decoder: nn.Module, std: Float[Tensor, "C"]
     """Divide the latent by ``std`` per channel inside the two networks; the reconstruction does not change.
 
     The flow model has no normalisation of the structure latent (TRELLIS neither), so the scale lives in the weights:
-    the encoder's mean is divided, its log-variance shifted, the decoder's first convolution multiplied.
+    the encoder's mean is divided, its log-variance shifted, the decoder's first convolution multiplied. A channel that
+    never varies is left as it is.
     """
+    std = torch.where(std > 1e-6, std, 1.0)
     head, channels = encoder.out_layer[-1], len(std)
     head.weight[:channels] /= std[:, None, None, None, None]
     head.bias[:channels] /= std

@@ -24,19 +24,24 @@ def structured_latents(
     data: PreparedFolder, ids: Sequence[str], encoder_path: Path, *, device: str
 ) -> list[LatentItem]:
     """Posterior means and voxels of every object; cached beside the encoder, keyed by its weights and the ids."""
-    weights = encoder_path.with_name(encoder_path.name + ".safetensors").read_bytes()
-    key = hashlib.sha256(weights + "".join(ids).encode()).hexdigest()[:16]
-    cache = encoder_path.with_name(f"latents_{key}.safetensors")
+    cache = encoder_path.with_name(f"latents_{_key(encoder_path, ids)}.safetensors")
     if not cache.is_file():
-        encoder, tensors = load(encoder_path, device=device), {}
+        encoder = load(encoder_path, device=device)
+        tensors: dict[str, Tensor] = {}
         for sha in ids:
             coords, feats = data.features(sha)
             x = SparseTensor(feats.float().to(device), pack_coords([coords]).to(device))
             tensors |= {f"{sha}.feats": encoder(x)[0].cpu().half(), f"{sha}.coords": coords.to(torch.uint8)}
-        save_file(tensors, f"{cache}.new")
-        os.replace(f"{cache}.new", cache)
+        partial = f"{cache}.{os.getpid()}.new"  # two runs may meet here
+        save_file(tensors, partial)
+        os.replace(partial, cache)
     tensors = load_file(cache)
     return [(tensors[f"{sha}.feats"].float(), tensors[f"{sha}.coords"].int()) for sha in ids]
+
+
+def _key(encoder_path: Path, ids: Sequence[str] = ()) -> str:
+    weights = encoder_path.with_name(encoder_path.name + ".safetensors").read_bytes()
+    return hashlib.sha256(weights + "".join(ids).encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True)
@@ -54,13 +59,19 @@ class LatentNormalization:
 
     @classmethod
     def load_or_fit(cls, encoder_path: Path, items: Sequence[LatentItem]) -> "LatentNormalization":
-        """Statistics beside the encoder; averages over assets of per-asset mean and mean square, as in TRELLIS."""
-        path = encoder_path.with_name("slat_normalization.json")
+        """Statistics beside the encoder; averages over assets of per-asset mean and mean square, as in TRELLIS.
+
+        Fitted again when the encoder has other weights than the ones the file names.
+        """
+        path, key = encoder_path.with_name("slat_normalization.json"), _key(encoder_path)
         if path.is_file():
             values = json.loads(path.read_text())
-            return cls(torch.tensor(values["mean"]), torch.tensor(values["std"]))
+            if values.get("encoder", key) == key:
+                return cls(torch.tensor(values["mean"]), torch.tensor(values["std"]))
         mean = torch.stack([feats.mean(0) for feats, _ in items]).mean(0)
         square = torch.stack([(feats**2).mean(0) for feats, _ in items]).mean(0)
         std = (square - mean**2).sqrt()
-        path.write_text(json.dumps({"mean": mean.tolist(), "std": std.tolist()}, indent=1))
+        partial = path.with_name(f"{path.name}.{os.getpid()}.new")
+        partial.write_text(json.dumps({"mean": mean.tolist(), "std": std.tolist(), "encoder": key}, indent=1))
+        os.replace(partial, path)
         return cls(mean, std)

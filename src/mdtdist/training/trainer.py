@@ -4,6 +4,7 @@ import contextlib
 import json
 import logging
 import math
+import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
@@ -13,6 +14,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from mdtdist.errors import InputError
 from mdtdist.training.checkpoint import (
     MovingAverage,
     TrainingState,
@@ -21,6 +23,8 @@ from mdtdist.training.checkpoint import (
     restore_optimizer,
     save_checkpoint,
 )
+from mdtdist.training.curves import read_records
+from mdtdist.training.shutdown import StopRequest
 
 log = logging.getLogger(__name__)
 
@@ -70,6 +74,11 @@ class TrainerConfig:
             raise ValueError(f"precision is '{self.precision}'; expected fp32 or bf16")
         if self.num_samples < self.batch_size or self.batch_size < 1:
             raise ValueError(f"num_samples {self.num_samples} must be at least batch_size {self.batch_size} >= 1")
+        if len(self.betas) != 2:
+            raise ValueError(f"betas is {self.betas}; expected two moment decays")
+        if min(self.log_every, self.eval_every, self.save_every) < 1:
+            intervals = f"{self.log_every}, {self.eval_every} and {self.save_every}"
+            raise ValueError(f"log_every, eval_every and save_every are {intervals}; expected at least 1 step each")
 
     @property
     def num_steps(self) -> int:
@@ -126,7 +135,13 @@ class EpochSampler:
 
 
 class Trainer:
-    """Runs a task in ``folder``: ``log.jsonl``, ``checkpoint/``, pictures, and the export at the end."""
+    """Runs a task in ``folder``: ``log.jsonl``, ``checkpoint/``, pictures, and the export at the end.
+
+    A folder with a checkpoint is continued; what its log says beyond the checkpoint is dropped and made again.
+
+    Raises:
+        InputError: if the checkpoint in ``folder`` does not fit the task.
+    """
 
     def __init__(
         self, task: Task, config: TrainerConfig, folder: Path, progress: Callable[[int, int, str], None] | None = None
@@ -144,8 +159,19 @@ class Trainer:
         self._resume()
 
     def run(self) -> dict[str, float]:
-        """Train to the end of the budget, evaluate and export; returns the last validation figures."""
+        """Train to the end of the budget, evaluate and export; returns the last validation figures.
+
+        Ctrl-C and SIGTERM take effect after the step they fall into, once a checkpoint is written.
+        """
         self.task.module.train()
+        with StopRequest() as stop:
+            self._train(stop)
+        figures = self._evaluate()
+        with self.averaged_weights():
+            self.task.export(self.folder)
+        return figures
+
+    def _train(self, stop: StopRequest) -> None:
         clock = time.process_time()
         while self.step < self.config.num_steps:
             record = self._train_step()
@@ -154,14 +180,13 @@ class Trainer:
             if self.step % self.config.log_every == 0:
                 self._log({"step": self.step, "samples": self.step * self.config.batch_size, **record})
             last = self.step == self.config.num_steps
-            if self.step % self.config.save_every == 0 or last:
+            if self.step % self.config.save_every == 0 or last or stop.received is not None:
                 self._save()
+            if stop.received is not None:
+                log.warning("stopped at step %d of %d; the same command goes on", self.step, self.config.num_steps)
+                stop.deliver()
             if self.step % self.config.eval_every == 0 and not last:
                 self._evaluate()
-        figures = self._evaluate()
-        with self.averaged_weights():
-            self.task.export(self.folder)
-        return figures
 
     def _train_step(self) -> dict[str, float]:
         config = self.config
@@ -233,11 +258,39 @@ class Trainer:
 
     def _resume(self) -> None:
         state = load_checkpoint(self.folder)
-        if state is None:
-            return
-        self.task.module.load_state_dict(state.weights)
+        if state is not None:
+            self._restore(state)
+            log.info("resumed %s at step %d of %d", self.folder, self.step, self.config.num_steps)
+        self._cut_log()
+
+    def _restore(self, state: TrainingState) -> None:
+        try:
+            self.task.module.load_state_dict(state.weights)
+        except RuntimeError as err:
+            raise InputError(
+                f"{self.folder}/checkpoint is of other networks than the config describes; give another out or "
+                f"remove the folder ({' '.join(str(err).split())[:200]})"
+            ) from err
+        for name in ("batch_size", "seed"):
+            before, now = state.meta["config"][name], getattr(self.config, name)
+            if before != now:
+                log.warning("%s was trained with %s %s so far, now with %s", self.folder, name, before, now)
         self.average.tensors = {key: value.to(self.config.device) for key, value in state.average.items()}
         restore_optimizer(self.optimizer, state.optimizer)
         self.step, self.bad_steps = state.step, state.meta["bad_steps"]
         self.cpu_seconds = state.meta["cpu_seconds"]
-        log.info("resumed %s at step %d of %d", self.folder, self.step, self.config.num_steps)
+
+    def _cut_log(self) -> None:
+        """Drop the records of steps that are trained again, and the evaluation of a finished run, which is repeated."""
+        path = self.folder / "log.jsonl"
+        if not path.is_file():
+            return
+        done = self.step >= self.config.num_steps
+        kept = [
+            record
+            for record in read_records(path)
+            if record["step"] <= self.step and not (done and record["step"] == self.step and "lr" not in record)
+        ]
+        partial = path.with_name("log.jsonl.new")
+        partial.write_text("".join(json.dumps(record) + "\n" for record in kept))
+        os.replace(partial, path)

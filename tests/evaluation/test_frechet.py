@@ -1,0 +1,68 @@
+"""Frechet distance: closed forms, recorded numbers, and the short cut through inner products."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mdtdist.errors import InputError
+from mdtdist.evaluation.frechet import FeatureGrams, fit_gaussian, frechet_distance
+
+RECORDED = Path(__file__).parent / "data" / "frechet.npz"
+
+
+def random_rotation(size: int) -> np.ndarray:
+    return np.linalg.qr(np.random.default_rng(3).standard_normal((size, size)))[0]
+
+
+def test_commuting_gaussians_have_the_closed_form():
+    """``|m_a - m_b|^2 + sum (s_a - s_b)^2`` when the covariances share their axes."""
+    axes, std_a, std_b = random_rotation(4), np.array([1.0, 2, 0.5, 0]), np.array([3.0, 0.5, 0.5, 1])
+    mean_a, mean_b = np.array([1.0, 0, 2, 0]), np.array([0.0, 0, 2, 3])
+    found = frechet_distance(mean_a, axes * std_a**2 @ axes.T, mean_b, axes * std_b**2 @ axes.T)
+    assert found == pytest.approx(10 + 4 + 2.25 + 0 + 1, rel=1e-10)
+
+
+def test_non_commuting_covariances_differ_from_the_commuting_bound():
+    a, b = np.diag([4.0, 1.0]), random_rotation(2) @ np.diag([4.0, 1.0]) @ random_rotation(2).T
+    root = np.linalg.eigvals(a @ b)
+    found = frechet_distance(np.zeros(2), a, np.zeros(2), b)
+    assert found == pytest.approx(10 - 2 * np.sqrt(root.real).sum(), rel=1e-10)
+    assert found == pytest.approx(frechet_distance(np.zeros(2), b, np.zeros(2), a), rel=1e-10)
+
+
+@pytest.mark.parametrize("names", [("a1", "a2", "frechet"), ("r1", "r2", "frechet_deficient")])
+def test_matches_recorded_numbers(names):
+    with np.load(RECORDED) as data:
+        a, b, expected = (data[name] for name in names)
+    found = frechet_distance(*fit_gaussian(a), *fit_gaussian(b))
+    assert found == pytest.approx(float(expected), rel=1e-6)  # 1e-12 full rank, 4e-9 with fewer rows than channels
+
+
+def test_inner_products_give_the_same_distance():
+    generator = np.random.default_rng(0)
+    for num_rows, channels in ((40, 6), (12, 30)):
+        a = generator.standard_normal((num_rows, channels)) + 5
+        b = 2 * generator.standard_normal((num_rows, channels)) - 1
+        expected = frechet_distance(*fit_gaussian(a), *fit_gaussian(b))
+        assert FeatureGrams.of(a, b).distance() == pytest.approx(expected, rel=1e-7)
+
+
+def test_weights_count_the_rows_of_an_object():
+    generator = np.random.default_rng(1)
+    a, b = generator.standard_normal((2, 10, 4))
+    b = 3 * b + 1
+    weights = np.array([2, 0, 1, 1, 1])  # five objects with two rows each
+    rows = np.repeat(np.arange(10), np.repeat(weights, 2))
+    expected = frechet_distance(*fit_gaussian(a[rows]), *fit_gaussian(b[rows]))
+    assert FeatureGrams.of(a, b, views=2).distance(weights) == pytest.approx(expected, rel=1e-7)
+
+
+def test_same_features_are_at_distance_zero():
+    a = np.random.default_rng(2).standard_normal((8, 20))
+    assert FeatureGrams.of(a, a).distance() == pytest.approx(0, abs=1e-7)
+
+
+def test_rows_have_to_divide_into_objects():
+    with pytest.raises(InputError, match="multiple of the views"):
+        FeatureGrams.of(np.zeros((7, 3)), np.zeros((7, 3)), views=2)
