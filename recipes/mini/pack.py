@@ -47,7 +47,7 @@ def pack(runs: Path, out: Path, networks: dict[str, tuple[str, str]]) -> None:
             ("teacher", "structure"): teacher,
             ("teacher", "latent"): teacher,
             ("student", "structure"): SamplerConfig(steps=1, cfg_strength=0.0),
-            ("student", "latent"): SamplerConfig(steps=2, cfg_strength=0.0),
+            ("student", "latent"): SamplerConfig(steps=1, cfg_strength=0.0),
         },
         slat_mean=tuple(normalization["mean"]),
         slat_std=tuple(normalization["std"]),

@@ -34,6 +34,13 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--limit", type=int, metavar="N", help="only the first N objects by order of id")
     parser.add_argument("--seeds", default="0", help="seeds of the noise, separated by commas (default: 0)")
     parser.add_argument("--students", metavar="SUFFIX,...", help="role suffixes of the students (default: all)")
+    parser.add_argument(
+        "--also",
+        action="append",
+        default=[],
+        metavar="LABEL=FOLDER",
+        help="also measure the students of another model folder with the same teacher; may be repeated",
+    )
     parser.add_argument("--timed", type=int, default=10, metavar="N", help="objects that are timed (default: 10)")
     parser.add_argument("--no-baselines", action="store_true", help="skip mean shape, nearest neighbour and ridge")
     parser.add_argument("--baselines-only", action="store_true", help="print the structure baselines and stop")
@@ -46,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
         value = getattr(args, name)
         if value is not None and value < 1:
             raise InputError(f"{name} is {value}; expected at least 1")
-    seeds = _parse_seeds(args.seeds)
+    seeds, others = _parse_seeds(args.seeds), _parse_also(args.also)
 
     from mdtdist.data import PreparedFolder
 
@@ -54,13 +61,15 @@ def run(args: argparse.Namespace) -> int:
     if args.baselines_only:
         _print_baselines(_baselines(PreparedFolder(args.data), args, say), as_json=args.json)
         return 0
-    from mdtdist.evaluation.methods import grid_resolution
+    from mdtdist.evaluation.methods import add_students, grid_resolution
     from mdtdist.pipelines import ImageTo3D, locate_model
 
     locate_model(args.model)
     PreparedFolder(args.data)
     out = prepare_folder(args.out)
     pipe = ImageTo3D.from_pretrained(args.model, device=args.device)
+    for label, folder in others.items():
+        add_students(pipe, label, locate_model(folder))
     data = PreparedFolder(args.data, resolution=grid_resolution(pipe))
     baselines = [] if args.no_baselines or args.split != "test" else _baselines(data, args, say)
     results, figures = _measure(pipe, data, args, seeds, baselines, say)
@@ -74,6 +83,13 @@ def _parse_seeds(text: str) -> list[int]:
     if not all(part.isdecimal() for part in parts):
         raise InputError(f"seeds is {text!r}; expected whole numbers from 0 up, separated by commas")
     return [int(part) for part in parts]
+
+
+def _parse_also(entries: Sequence[str]) -> dict[str, Path]:
+    pairs = [entry.partition("=") for entry in entries]
+    if bad := [entry for entry, (label, _, folder) in zip(entries, pairs, strict=True) if not (label and folder)]:
+        raise InputError(f"also is {bad[0]!r}; expected LABEL=FOLDER, for example paper=runs/mini_paper")
+    return {label: Path(folder) for label, _, folder in pairs}
 
 
 def _file_name(args: argparse.Namespace) -> str:
@@ -177,6 +193,7 @@ def _write(
 
 def _command_line(args: argparse.Namespace) -> str:
     parts = [f"mdtdist evaluate --model {args.model} --data {args.data} --out {args.out}"]
+    parts += [f"--also {entry}" for entry in args.also]
     for name in ("name", "limit", "students"):
         parts += [f"--{name} {getattr(args, name)}"] if getattr(args, name) is not None else []
     for name, default in (("seeds", "0"), ("split", "test"), ("timed", 10), ("device", "cpu")):

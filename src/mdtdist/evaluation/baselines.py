@@ -62,18 +62,24 @@ class Samples:
 
 
 def measure_baselines(
-    data: PreparedFolder, *, limit: int | None = None, progress: Progress | None = None
+    data: PreparedFolder,
+    *,
+    limit: int | None = None,
+    views_per_object: int | None = None,
+    progress: Progress | None = None,
 ) -> list[Baseline]:
     """Fit on all condition views of the training split, choose on those of val, score on the test split.
 
     Args:
         data: prepared folder with image tokens.
         limit: only the first so many test objects by order of id, as ``load_test_objects``.
+        views_per_object: condition views of each training object; None for all. The cost grows with its square.
         progress: called between the parts.
     """
     report = progress or (lambda *_: None)
     report("baselines: read", 0, 4)
-    train, val = load_samples(data, data.ids("train")), load_samples(data, data.ids("val"))
+    train = load_samples(data, data.ids("train"), num_views=views_per_object)
+    val = load_samples(data, data.ids("val"))
     test = load_samples(data, sorted(data.ids("test"))[:limit], input_only=True)
     report("baselines: kernel", 1, 4)
     grams = linear_kernels(train.tokens, [val.tokens, test.tokens])
@@ -90,11 +96,15 @@ def measure_baselines(
     return results
 
 
-def load_samples(data: PreparedFolder, ids: Sequence[str], *, input_only: bool = False) -> Samples:
-    """Tokens of all condition views, or of the protocol's input view alone."""
+def load_samples(
+    data: PreparedFolder, ids: Sequence[str], *, num_views: int | None = None, input_only: bool = False
+) -> Samples:
+    """Tokens of all condition views, of ``num_views`` evenly spread ones, or of the protocol's input view alone."""
     tokens, objects = [], []
     for number, sha256 in enumerate(ids):
         item = data.condition_tokens(sha256)[:, 0, :, :_CHANNELS]
+        if num_views is not None:
+            item = item[torch.linspace(0, len(item) - 1, num_views).round().long()]
         if input_only:
             views = data.views(sha256)
             item = item[sum(view.is_cond for view in views[: input_view(views)])][None]

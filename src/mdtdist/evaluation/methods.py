@@ -1,7 +1,9 @@
 """Ways to generate that are compared: whose flows, how many steps, with or without guidance."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
 
 import torch
 from jaxtyping import Float, Int
@@ -14,8 +16,9 @@ from mdtdist.pipelines import ImageTo3D, PipelineConfig
 from mdtdist.pipelines.config import FLOW_ROLES, Flows, Stage
 
 TEACHER = ""
-TEACHER_STEPS = ((25, 25), (4, 4), (2, 2), (1, 2), (1, 1))
-STUDENT_STEPS = ((1, 1), (1, 2), (2, 2))
+_ROLES = tuple(FLOW_ROLES.values())
+TEACHER_STEPS = ((25, 25), (4, 4), (2, 2), (1, 1))
+STUDENT_STEPS = ((1, 1), (2, 2))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +62,23 @@ def student_suffixes(config: PipelineConfig) -> list[str]:
     return [suffix for suffix in suffixes if FLOW_ROLES["latent"] + suffix in config.models]
 
 
+def add_students(pipe: ImageTo3D, label: str, folder: Path) -> None:
+    """Compare the students of another model folder too; they get the suffix ``_student_<label>``.
+
+    Raises:
+        InputError: if the folder has no students, or they were made for other latents or times.
+    """
+    other = PipelineConfig.read(folder)
+    if "_student" not in student_suffixes(other):
+        raise InputError(f"{folder} has no student flows; expected a model folder with both")
+    for name in ("time_scale", "slat_mean", "slat_std"):
+        if getattr(other, name) != getattr(pipe.config, name):
+            raise InputError(f"{name} of {folder} differs from that of {pipe.model_id}; expected students of one teacher")
+    # An absolute path wins over the folder that the pipeline joins in front.
+    roles = {f"{role}_student_{label}": str((folder / other.models[f"{role}_student"]).resolve()) for role in _ROLES}
+    pipe.config = replace(pipe.config, models={**pipe.config.models, **roles})
+
+
 def list_methods(config: PipelineConfig, *, students: Sequence[str] | None = None) -> list[Method]:
     """The methods of the protocol that a model can run, the reference first.
 
@@ -100,9 +120,9 @@ def sample_structure(
 ) -> Trajectory:
     """Run the structure flow of a method."""
     network = pipe.network(FLOW_ROLES["structure"] + method.suffix)
-    negative = velocity_field(network, torch.zeros_like(cond))
+    field = partial(velocity_field, network, time_scale=pipe.config.time_scale)
     sampler = sampler_for(pipe, method, "structure")
-    return sampler.sample(velocity_field(network, cond), noise, num_samples=len(cond), negative=negative)
+    return sampler.sample(field(cond), noise, num_samples=len(cond), negative=field(torch.zeros_like(cond)))
 
 
 @torch.no_grad()
@@ -115,7 +135,6 @@ def sample_latent(
 ) -> Trajectory:
     """Run the latent flow of a method on given voxels; the result is normalised."""
     network = pipe.network(FLOW_ROLES["latent"] + method.suffix)
-    negative = sparse_velocity_field(network, torch.zeros_like(cond), coords)
+    field = partial(sparse_velocity_field, network, coords=coords, time_scale=pipe.config.time_scale)
     sampler = sampler_for(pipe, method, "latent")
-    field = sparse_velocity_field(network, cond, coords)
-    return sampler.sample(field, noise, num_samples=len(cond), negative=negative)
+    return sampler.sample(field(cond), noise, num_samples=len(cond), negative=field(torch.zeros_like(cond)))

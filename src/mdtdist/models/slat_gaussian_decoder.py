@@ -81,7 +81,7 @@ class SLatGaussianDecoder(SparseTransformer):
             for i in range(len(raw.lengths))
         ]
 
-    def _split(self, raw: Float[Tensor, "N 14*K"]) -> dict[str, Float[Tensor, "N K c"]]:
+    def _split(self, raw: Float[Tensor, "N _"]) -> dict[str, Float[Tensor, "N K c"]]:
         num, lr = self.rep["num_gaussians"], self.rep["lr"]
         parts = raw.split([num * width for _, width in _RANGES], dim=-1)
         return {

@@ -24,7 +24,9 @@ class FeedForward(nn.Module):
 class TransformerBlock(nn.Module):
     """``x + Attn(norm1 x)``, then ``x + MLP(norm2 x)``; norms without affine, eps 1e-6."""
 
-    def __init__(self, channels: int, num_heads: int, *, mlp_ratio: int | float = 4.0, qk_rms_norm: bool = False) -> None:
+    def __init__(
+        self, channels: int, num_heads: int, *, mlp_ratio: int | float = 4.0, qk_rms_norm: bool = False
+    ) -> None:
         super().__init__()
         self.norm1 = LayerNorm32(channels, eps=1e-6, elementwise_affine=False)
         self.norm2 = LayerNorm32(channels, eps=1e-6, elementwise_affine=False)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from mdtdist.data import PreparedFolder
 from mdtdist.models import build, sample_posterior, save
 from mdtdist.render.gaussian_rasterizer import render_gaussians
-from mdtdist.representations import Gaussians
+from mdtdist.representations import SH_C0, Gaussians
 from mdtdist.sparse import SparseTensor, pack_coords
 from mdtdist.training.image_loss import ssim
 from mdtdist.training.pictures import save_image_grid
@@ -31,6 +31,8 @@ class LatentVAEConfig:
         kl_weight: weight of the mean KL divergence per latent element.
         volume_weight: weight of the mean product of the three scales; keeps Gaussians small.
         opacity_weight: weight of the mean of ``(1 - opacity)^2``; keeps them opaque.
+        color_weight: weight of the mean absolute difference between the mean colour of a voxel's Gaussians and the
+            colour its visible views show (not in TRELLIS; without it a short training stays grey).
     """
 
     data: Path
@@ -41,6 +43,7 @@ class LatentVAEConfig:
     kl_weight: float = 1e-6
     volume_weight: float = 1e4
     opacity_weight: float = 1e-3
+    color_weight: float = 0.0
 
 
 class LatentVAETask:
@@ -72,7 +75,16 @@ class LatentVAETask:
             parts = [self._render_loss(sha, scene, generator) for sha, scene in zip(ids, scenes, strict=True)]
         losses = {name: torch.stack([part[name] for part in parts]).mean() for name in parts[0]}
         losses["kl"] = 0.5 * (mean**2 + logvar.exp() - 1 - logvar).mean()
-        return {"loss": losses.pop("image") + self.config.kl_weight * losses["kl"], **losses}
+        losses["color"] = self._color_loss(x, scenes)
+        loss = losses.pop("image") + self.config.kl_weight * losses["kl"] + self.config.color_weight * losses["color"]
+        return {"loss": loss, **losses}
+
+    def _color_loss(self, x: SparseTensor, scenes: list[Gaussians]) -> Tensor:
+        """Channels 0 to 2 of the voxel features are the mean colour over visible views, channel 3 their share."""
+        rgb, visible = (x.feats[:, :4] * self.std[:4] + self.mean[:4]).split([3, 1], dim=1)
+        colors = 0.5 + SH_C0 * torch.cat([scene.sh[:, 0] for scene in scenes])
+        error = (colors.view(len(rgb), -1, 3).mean(1) - rgb).abs()
+        return error[visible[:, 0] > 0].mean()
 
     def _voxel_features(self, ids: list[str]) -> SparseTensor:
         items = [self.data.features(sha) for sha in ids]

@@ -1,0 +1,187 @@
+"""Life cycle: whatever stops a run, it goes on as if nothing had happened."""
+
+import json
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from mdtdist.errors import InputError
+from mdtdist.training.checkpoint import load_checkpoint
+from mdtdist.training.curves import read_log
+from mdtdist.training.trainer import Trainer
+from tests.training.toy import ToyTask, clone, crash, equal, send, toy_config
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory) -> tuple[ToyTask, Trainer]:
+    """A run that nothing interrupted."""
+    task = ToyTask()
+    trainer = Trainer(task, toy_config(), tmp_path_factory.mktemp("whole"))
+    trainer.run()
+    return task, trainer
+
+
+def assert_goes_on(whole: tuple[ToyTask, Trainer], folder: Path, *, from_step: int) -> None:
+    task = ToyTask()
+    with torch.no_grad():
+        task.module.layer.weight.zero_()  # what is not restored shows
+    trainer = Trainer(task, toy_config(), folder)
+    assert trainer.step == from_step
+    trainer.run()
+    expected, reference = whole
+    assert task.losses == {step: loss for step, loss in expected.losses.items() if step >= from_step}
+    assert equal(clone(task.module), clone(expected.module))
+    assert equal(trainer.average.tensors, reference.average.tensors)
+    assert read_log(folder)["loss"] == read_log(reference.folder)["loss"]
+
+
+@pytest.mark.parametrize(("step", "saved"), [(2, 0), (4, 4), (9, 8), (11, 8)])
+def test_a_killed_run_repeats_nothing_but_the_steps_after_its_checkpoint(whole, step, saved, tmp_path):
+    with pytest.raises(RuntimeError, match="power"):
+        Trainer(ToyTask({step: crash}), toy_config(), tmp_path).run()
+    assert_goes_on(whole, tmp_path, from_step=saved)
+
+
+def test_a_resumed_run_logs_every_step_once(whole, tmp_path):
+    with pytest.raises(RuntimeError, match="power"):
+        Trainer(ToyTask({11: crash}), toy_config(), tmp_path).run()
+    with (tmp_path / "log.jsonl").open("a") as file:
+        file.write('{"step": 11, "samp')
+    assert_goes_on(whole, tmp_path, from_step=8)
+    keys = [
+        (record["step"], "lr" in record) for record in map(json.loads, (tmp_path / "log.jsonl").read_text().splitlines())
+    ]
+    expected = [*((step, True) for step in range(1, 13)), (5, False), (10, False), (12, False)]
+    assert sorted(keys) == sorted(expected)
+
+
+def test_running_a_finished_run_again_changes_nothing(whole, tmp_path):
+    for _ in range(2):
+        trainer = Trainer(ToyTask(), toy_config(), tmp_path)
+        figures = trainer.run()
+    assert trainer.step == 12 and figures == whole[1].task.evaluate(tmp_path, 12) | figures
+    assert len((tmp_path / "log.jsonl").read_text().splitlines()) == 15
+    assert equal(clone(trainer.task.module), clone(whole[0].module))
+
+
+def test_ctrl_c_finishes_the_step_and_saves_it(whole, tmp_path):
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        Trainer(ToyTask({5: send(signal.SIGINT)}), toy_config(), tmp_path).run()
+    assert signal.getsignal(signal.SIGINT) is before
+    assert load_checkpoint(tmp_path).step == 6
+    assert_goes_on(whole, tmp_path, from_step=6)
+
+
+def test_sigterm_saves_then_reaches_the_handler_of_the_program(whole, tmp_path):
+    class Ended(BaseException):
+        pass
+
+    def end(number, frame):
+        raise Ended
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        with pytest.raises(Ended):
+            Trainer(ToyTask({0: send(signal.SIGTERM)}), toy_config(), tmp_path).run()
+        assert signal.getsignal(signal.SIGTERM) is end
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert_goes_on(whole, tmp_path, from_step=1)
+
+
+def test_a_second_ctrl_c_is_heeded_at_once(tmp_path):
+    def twice(loss):
+        return send(signal.SIGINT)(send(signal.SIGINT)(loss))
+
+    task = ToyTask({5: twice})
+    with pytest.raises(KeyboardInterrupt):
+        Trainer(task, toy_config(), tmp_path).run()
+    assert 5 not in task.losses and load_checkpoint(tmp_path).step == 4
+
+
+def test_an_ignored_ctrl_c_stays_ignored(tmp_path):
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        task = ToyTask({5: send(signal.SIGINT)})
+        Trainer(task, toy_config(), tmp_path).run()
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert len(task.losses) == 12
+
+
+def test_a_crash_before_the_rename_leaves_the_checkpoint_before(whole, tmp_path, monkeypatch):
+    """Twice in a row: the second crash meets the folder that the first one left."""
+    rename = Path.rename
+
+    def fail(path, target):
+        if path.name == "checkpoint.new":
+            raise OSError("the power failed")
+        return rename(path, target)
+
+    with pytest.raises(RuntimeError, match="power"):
+        Trainer(ToyTask({6: crash}), toy_config(), tmp_path).run()
+    for _ in range(2):
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, "rename", fail)
+            with pytest.raises(OSError, match="power"):
+                Trainer(ToyTask(), toy_config(), tmp_path).run()
+        assert not (tmp_path / "checkpoint").exists()
+        assert load_checkpoint(tmp_path).step == 4
+    assert_goes_on(whole, tmp_path, from_step=4)
+    assert not (tmp_path / "checkpoint.old").exists() and not (tmp_path / "checkpoint.new").exists()
+
+
+def test_a_checkpoint_that_is_being_written_does_not_count(whole, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr("mdtdist.training.checkpoint.save_file", lambda tensors, path: crash(tensors))
+        with pytest.raises(RuntimeError, match="power"):
+            Trainer(ToyTask(), toy_config(), tmp_path).run()
+    assert (tmp_path / "checkpoint.new").exists() and load_checkpoint(tmp_path) is None
+    assert_goes_on(whole, tmp_path, from_step=0)
+
+
+def test_a_checkpoint_of_other_networks_is_refused(whole, tmp_path):
+    Trainer(ToyTask(), toy_config(), tmp_path).run()
+    with pytest.raises(InputError, match="other networks.*another out"):
+        Trainer(ToyTask(width=4), toy_config(), tmp_path)
+
+
+def test_another_batch_size_is_warned_of(tmp_path, caplog):
+    Trainer(ToyTask(), toy_config(), tmp_path).run()
+    Trainer(ToyTask(), toy_config(batch_size=4), tmp_path)
+    assert "with batch_size 3 so far, now with 4" in caplog.text
+
+
+def test_weights_laid_out_channels_last_resume_bitwise(tmp_path):
+    """The structure VAE is; the file holds them in plain order."""
+
+    class ConvTask(ToyTask):
+        def __init__(self, events=None):
+            super().__init__(events)
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(1)
+                self.module = nn.Sequential(nn.Conv3d(2, 4, 3), nn.SiLU(), nn.Conv3d(4, 2, 2))
+            self.module.to(memory_format=torch.channels_last_3d)
+
+        def loss(self, step, batch_size, generator):
+            loss = self.module(torch.randn(batch_size, 2, 4, 4, 4, generator=generator)).square().mean()
+            if step in self.events:
+                self.events[step](loss)
+            self.losses[step] = loss.item()
+            return {"loss": loss}
+
+        def evaluate(self, folder, step):
+            return {}
+
+    whole = ConvTask()
+    Trainer(whole, toy_config(), tmp_path / "whole").run()
+    with pytest.raises(RuntimeError, match="power"):
+        Trainer(ConvTask({6: crash}), toy_config(), tmp_path / "parts").run()
+    resumed = ConvTask()
+    Trainer(resumed, toy_config(), tmp_path / "parts").run()
+    assert resumed.losses == {step: loss for step, loss in whole.losses.items() if step >= 4}
+    assert equal(clone(resumed.module), clone(whole.module))
