@@ -20,7 +20,7 @@ def test_commuting_gaussians_have_the_closed_form():
     axes, std_a, std_b = random_rotation(4), np.array([1.0, 2, 0.5, 0]), np.array([3.0, 0.5, 0.5, 1])
     mean_a, mean_b = np.array([1.0, 0, 2, 0]), np.array([0.0, 0, 2, 3])
     found = frechet_distance(mean_a, axes * std_a**2 @ axes.T, mean_b, axes * std_b**2 @ axes.T)
-    assert found == pytest.approx(10 + 4 + 2.25 + 0 + 1, rel=1e-10)
+    assert found == pytest.approx(10 + 4 + 2.25 + 0 + 1, rel=1e-7)  # a variance of 0 costs half of the digits: 2e-9
 
 
 def test_non_commuting_covariances_differ_from_the_commuting_bound():
@@ -52,8 +52,8 @@ def test_weights_count_the_rows_of_an_object():
     generator = np.random.default_rng(1)
     a, b = generator.standard_normal((2, 10, 4))
     b = 3 * b + 1
-    weights = np.array([2, 0, 1, 1, 1])  # five objects with two rows each
-    rows = np.repeat(np.arange(10), np.repeat(weights, 2))
+    weights = np.array([2.0, 0, 1, 1, 1])  # five objects with two rows each
+    rows = np.repeat(np.arange(10), np.repeat(weights.astype(int), 2))
     expected = frechet_distance(*fit_gaussian(a[rows]), *fit_gaussian(b[rows]))
     assert FeatureGrams.of(a, b, views=2).distance(weights) == pytest.approx(expected, rel=1e-7)
 

@@ -26,7 +26,9 @@ def test_f1_counts_what_lies_within_one_voxel(shift, share):
 
 
 def test_f1_is_the_harmonic_mean_of_precision_and_recall():
-    large = cube(side=4) | cube(start=8, side=4)  # twice as long: all of the small one lies in it, 5 of its 8 layers near
+    large = cube(side=4) | cube(
+        start=8, side=4
+    )  # twice as long: all of the small one lies in it, 5 of its 8 layers near
     assert surface_f1(cube(), large) == pytest.approx(2 * (5 / 8) / (1 + 5 / 8))
 
 

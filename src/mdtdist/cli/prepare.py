@@ -15,14 +15,18 @@ stages, each resumable (what is there is not made again):
   voxels    upright in the unit cube, surface voxels on a 32^3 grid
   renders   12 views of 128 px with alpha, depth and camera; 8 of them serve as input images
   features  image features per voxel, occlusion tested, and the tokens of the input images
+  latents   what the flows are trained on; runs when trained encoders are given, and alone needs no source
 
 the folder DIR afterwards: metadata.csv (one row per asset: name, licence, split, status, reason), voxels/, renders/,
-features/, cond/. Splits are made by name within category; the Sweet Home 3D assets keep their frozen split.
+features/, cond/, and with encoders ss_latents/, latents/. Splits are made by name within category; the Sweet Home 3D
+assets keep their frozen split.
 
 examples:
   mdtdist prepare --source sweethome --out runs/data
   mdtdist prepare sweethome3d-furniture_1.8-1_all.deb --out runs/data
   mdtdist prepare my_models/ --out runs/mine --stages voxels,renders --limit 20
+  mdtdist prepare --out runs/data --stages latents --structure-encoder runs/mini/ss_vae/ss_enc \\
+      --latent-encoder runs/mini/slat_vae/slat_enc
 """
 
 
@@ -39,7 +43,9 @@ def add_parser(subparsers: Any) -> None:
     )
     parser.add_argument("--source", choices=["sweethome"], help="fetch a known data set with apt instead")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="prepared folder")
-    parser.add_argument("--stages", default="voxels,renders,features", help="default: %(default)s")
+    parser.add_argument("--stages", help="default: voxels,renders,features, and latents if an encoder is given")
+    parser.add_argument("--structure-encoder", type=Path, metavar="PATH", help="trained encoder, without suffix")
+    parser.add_argument("--latent-encoder", type=Path, metavar="PATH", help="trained encoder, without suffix")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes (default: %(default)s)")
     parser.add_argument("--limit", type=int, help="only the first so many assets")
 
@@ -52,16 +58,32 @@ def run(args: argparse.Namespace) -> int:
     """
     from mdtdist.data import PrepareConfig, list_assets, prepare
 
-    stages = tuple(stage.strip() for stage in args.stages.split(",") if stage.strip())
-    config = PrepareConfig(out=args.out, stages=stages, workers=args.workers, limit=args.limit)
-    try:
-        config.out.mkdir(parents=True, exist_ok=True)
-    except OSError as err:
-        raise InputError(f"cannot write to {config.out} ({err.strerror}); give another --out.") from err
-    assets = list_assets(_source(args), cache=config.out / "source")
+    config = PrepareConfig(
+        out=args.out,
+        stages=_stages(args),
+        workers=args.workers,
+        limit=args.limit,
+        structure_encoder=args.structure_encoder,
+        latent_encoder=args.latent_encoder,
+    )
+    if config.stages == ("latents",):
+        assets = None
+    else:
+        try:
+            config.out.mkdir(parents=True, exist_ok=True)
+        except OSError as err:
+            raise InputError(f"cannot write to {config.out} ({err.strerror}); give another --out.") from err
+        assets = list_assets(_source(args), cache=config.out / "source")
     rows = prepare(assets, config, progress=_Bars())
     _report(rows, args)
     return 1 if all(row["status"] == "failed" for row in rows) else 0
+
+
+def _stages(args: argparse.Namespace) -> tuple[str, ...]:
+    if args.stages is not None:
+        return tuple(stage.strip() for stage in args.stages.split(",") if stage.strip())
+    has_encoder = args.structure_encoder is not None or args.latent_encoder is not None
+    return ("voxels", "renders", "features", *(("latents",) if has_encoder else ()))
 
 
 def _source(args: argparse.Namespace) -> Path:

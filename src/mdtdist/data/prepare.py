@@ -1,4 +1,4 @@
-"""Prepare assets for training: voxels, renders, features. Resumable, one asset at a time.
+"""Prepare assets for training: voxels, renders, features, latents. Resumable, one asset at a time.
 
 Every stage of an asset writes one file (or a folder whose last file closes it), which appears whole; a file that is
 there is not made again. So a killed run continues where it stopped, and several runs may follow each other with
@@ -27,6 +27,7 @@ from mdtdist.errors import InputError
 logger = logging.getLogger(__name__)
 
 STAGES = ("voxels", "renders", "features")
+LATENTS = "latents"  # the fourth; needs encoders trained on the other three (see mdtdist.data.latents)
 # One call per finished asset: stage, number done, number to do.
 Progress = Callable[[str, int, int], None]
 
@@ -37,37 +38,55 @@ class PrepareConfig:
 
     Attributes:
         out: the prepared folder.
-        stages: any of voxels, renders, features; each needs the files of the one before.
-        workers: processes; each computes on one thread.
+        stages: any of voxels, renders, features, latents; each needs the files of the one before.
+        workers: processes of the first three stages; each computes on one thread.
         limit: only the first so many assets of the source; None for all.
+        structure_encoder, latent_encoder: paths without suffix, for the stage latents; None leaves that latent out.
     """
 
     out: Path
     stages: tuple[str, ...] = STAGES
     workers: int = field(default_factory=lambda: os.cpu_count() or 1)
     limit: int | None = None
+    structure_encoder: Path | None = None
+    latent_encoder: Path | None = None
 
     def __post_init__(self) -> None:
-        if unknown := [stage for stage in self.stages if stage not in STAGES]:
-            raise InputError(f"unknown stage {unknown[0]!r}; choose among {', '.join(STAGES)}.")
+        names = ", ".join((*STAGES, LATENTS))
+        if unknown := [stage for stage in self.stages if stage not in (*STAGES, LATENTS)]:
+            raise InputError(f"unknown stage {unknown[0]!r}; choose among {names}.")
         if not self.stages:
-            raise InputError(f"no stage was given; choose among {', '.join(STAGES)}.")
+            raise InputError(f"no stage was given; choose among {names}.")
+        if (LATENTS in self.stages) != bool(self.encoders):
+            given = "an encoder was given without it" if self.encoders else "no encoder was given"
+            raise InputError(f"the stage {LATENTS} and a trained structure or latent encoder go together; {given}.")
         if self.workers < 1:
             raise InputError(f"workers is {self.workers}; give at least 1.")
         if self.limit is not None and self.limit < 1:
             raise InputError(f"limit is {self.limit}; give at least 1.")
 
+    @property
+    def encoders(self) -> dict[str, Path]:
+        """Kind of latent -> path of its encoder."""
+        both = {"structure": self.structure_encoder, "latent": self.latent_encoder}
+        return {kind: path for kind, path in both.items() if path is not None}
+
 
 def prepare(
-    assets: Sequence[Asset], config: PrepareConfig, *, progress: Progress | None = None
+    assets: Sequence[Asset] | None, config: PrepareConfig, *, progress: Progress | None = None
 ) -> list[dict[str, Any]]:
     """Run the stages over all assets and write ``metadata.csv``.
+
+    Args:
+        assets: None if latents are the only stage: those of the folder's table.
 
     Returns:
         The rows of ``metadata.csv`` (see :data:`mdtdist.data.files.COLUMNS`). ``status`` is ``ok``, ``excluded`` or
         ``failed``, with ``reason``.
     """
-    assets = list(assets)[: config.limit]
+    if config.stages == (LATENTS,):
+        return _add_latents(config, progress)
+    assets = list(assets or ())[: config.limit]
     failures = _earlier_failures(config)
     for stage in (stage for stage in STAGES if stage in config.stages):
         rows = write_metadata(assets, config.out, failures)
@@ -78,7 +97,14 @@ def prepare(
                 logger.warning("%s failed at %s", sha256[:12], failures[sha256])
             if progress is not None:
                 progress(stage, number, len(jobs))
-    return write_metadata(assets, config.out, failures)
+    rows = write_metadata(assets, config.out, failures)
+    return _add_latents(config, progress) if LATENTS in config.stages else rows
+
+
+def _add_latents(config: PrepareConfig, progress: Progress | None) -> list[dict[str, Any]]:
+    from mdtdist.data.latents import add_latents
+
+    return add_latents(config.out, config.encoders, limit=config.limit, progress=progress)
 
 
 def _jobs(stage: str, assets: Sequence[Asset], rows: list[dict[str, Any]], out: Path) -> list[Asset]:

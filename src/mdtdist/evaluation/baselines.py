@@ -124,8 +124,8 @@ class Grams:
     ``rows[0]`` belongs to the training pictures themselves, the others to the queries in order.
     """
 
-    rows: tuple[Float[Tensor, "q n"], ...]
-    norms: tuple[Float[Tensor, "q"], ...]
+    rows: tuple[Float[Tensor, "_ n"], ...]
+    norms: tuple[Float[Tensor, "_"], ...]
 
     def kernel(self, index: int, bandwidth: float | None) -> Float[Tensor, "q n"]:
         """Linear kernel with mean diagonal 1 for None, else ``exp(-d^2 / (2 b median d^2))``, float64."""
@@ -140,7 +140,7 @@ class Grams:
         return (norms - 2 * self.rows[index].double()).clamp_min(0)
 
 
-def linear_kernels(train: Float[Tensor, "n L C"], queries: Sequence[Float[Tensor, "q L C"]]) -> Grams:
+def linear_kernels(train: Float[Tensor, "n L C"], queries: Sequence[Float[Tensor, "_ L C"]]) -> Grams:
     """Products of tokens that are standardised per channel over all training pictures and cells.
 
     The mean is taken per cell and channel, so that what every picture shares drops out.

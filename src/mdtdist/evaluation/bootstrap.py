@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -25,10 +26,12 @@ class Interval:
     high: float
 
 
+@lru_cache(maxsize=4)
 def resample_counts(num_objects: int, *, num_resamples: int = NUM_RESAMPLES, seed: int = 0) -> Int[np.ndarray, "R N"]:
     """How often each object is drawn in each resample of ``num_objects`` draws with replacement.
 
     One seed gives one set of resamples: statistics of several methods under the same counts are paired.
+    The result is shared: do not change it.
     """
     uniform = np.full(num_objects, 1 / num_objects)
     return np.random.default_rng(seed).multinomial(num_objects, uniform, size=num_resamples)

@@ -73,7 +73,9 @@ def add_students(pipe: ImageTo3D, label: str, folder: Path) -> None:
         raise InputError(f"{folder} has no student flows; expected a model folder with both")
     for name in ("time_scale", "slat_mean", "slat_std"):
         if getattr(other, name) != getattr(pipe.config, name):
-            raise InputError(f"{name} of {folder} differs from that of {pipe.model_id}; expected students of one teacher")
+            raise InputError(
+                f"{name} of {folder} differs from that of {pipe.model_id}; expected students of one teacher"
+            )
     # An absolute path wins over the folder that the pipeline joins in front.
     roles = {f"{role}_student_{label}": str((folder / other.models[f"{role}_student"]).resolve()) for role in _ROLES}
     pipe.config = replace(pipe.config, models={**pipe.config.models, **roles})

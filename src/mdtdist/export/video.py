@@ -33,7 +33,6 @@ def write_turntable(
     num_frames: int = 36,
     size: int = 256,
     fps: int = 12,
-    dilation: float = 0.1,
 ) -> None:
     """Write one turn around the object as ``.mp4`` or ``.gif``, whichever the name ends in.
 
@@ -43,13 +42,12 @@ def write_turntable(
         num_frames: pictures of the full turn.
         size: side of the square picture, pixels; even for ``.mp4``.
         fps: frames per second.
-        dilation: square pixels, see ``mdtdist.render.turntable``.
 
     Raises:
         InputError: for another suffix, an odd size, an ``.mp4`` without the extra ``video``, or an unwritable file.
     """
     _require_encodable(Path(path), size)
-    write_video(turntable(gaussians, num_frames=num_frames, size=size, dilation=dilation), path, fps=fps)
+    write_video(turntable(gaussians, num_frames=num_frames, size=size), path, fps=fps)
 
 
 def write_video(frames: UInt8[np.ndarray, "F H W 3"], path: str | Path, *, fps: int = 12) -> None:
@@ -63,13 +61,13 @@ def write_video(frames: UInt8[np.ndarray, "F H W 3"], path: str | Path, *, fps: 
         (_encode_mp4 if suffix == ".mp4" else _encode_gif)(frames, temporary, fps)
 
 
-def write_preview(gaussians: Gaussians, path: str | Path, *, size: int = 512, dilation: float = 0.1) -> None:
+def write_preview(gaussians: Gaussians, path: str | Path, *, size: int = 512) -> None:
     """Write a PNG of the object on white, three-quarters from the front; arguments as for ``write_turntable``.
 
     Raises:
         InputError: if the file cannot be written.
     """
-    pixels = preview(gaussians, size, dilation=dilation)
+    pixels = preview(gaussians, size)
     with appear_whole(path) as temporary:
         Image.fromarray(pixels).save(temporary, "PNG")
 

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
@@ -15,6 +14,8 @@ from mdtdist.render.gaussian_rasterizer import render_gaussians
 from mdtdist.representations import Gaussians
 
 FRONT_YAW = -math.pi / 2  # the front of an object is -Y
+TRAINED_AT = 128  # image side of the views that the shipped model was trained on, pixels
+_FILTER = 0.1  # variance added to splats in training, square pixels
 _WHITE = (1.0, 1.0, 1.0)
 
 
@@ -27,19 +28,19 @@ def turntable(
     radius: float = 2.0,
     fov: float = math.radians(40),
     background: tuple[float, float, float] = _WHITE,
-    dilation: float = 0.1,
+    trained_at: int = TRAINED_AT,
 ) -> UInt8[np.ndarray, "F H W 3"]:
     """One turn of the camera, counter-clockwise seen from above, that starts at the front.
 
     Args:
         pitch, fov: radians; ``radius`` in object units.
         background: sRGB in [0, 1].
-        dilation: see ``render_gaussians``, in square pixels of the result. Gaussians that were trained at a smaller
-            size show no gaps with ``0.1 * (size / training_size) ** 2``.
+        trained_at: image side, in pixels, at which the Gaussians were trained. Their filter of 0.1 square pixels is
+            scaled from there, so that a larger picture shows no gaps.
     """
     yaws = [FRONT_YAW + 2 * math.pi * frame / num_frames for frame in range(num_frames)]
     cameras = [orbit_camera(yaw, pitch, radius=radius, fov=fov) for yaw in yaws]
-    return np.stack([_picture(gaussians, camera, size, background, dilation, supersampling=1) for camera in cameras])
+    return np.stack([_picture(gaussians, camera, size, background, trained_at) for camera in cameras])
 
 
 def preview(
@@ -51,14 +52,14 @@ def preview(
     radius: float = 2.0,
     fov: float = math.radians(40),
     background: tuple[float, float, float] = _WHITE,
-    dilation: float = 0.1,
+    trained_at: int = TRAINED_AT,
 ) -> UInt8[np.ndarray, "H W 3"]:
-    """One picture, by default three-quarters from the front, drawn at twice the size and averaged down.
+    """One picture, by default three-quarters from the front.
 
     Arguments as for ``turntable``.
     """
     camera = orbit_camera(yaw, pitch, radius=radius, fov=fov)
-    return _picture(gaussians, camera, size, background, dilation, supersampling=2)
+    return _picture(gaussians, camera, size, background, trained_at)
 
 
 def contact_sheet(
@@ -80,22 +81,10 @@ def contact_sheet(
 
 @torch.no_grad()
 def _picture(
-    gaussians: Gaussians,
-    camera: Camera,
-    size: int,
-    background: tuple[float, float, float],
-    dilation: float,
-    *,
-    supersampling: int,
+    gaussians: Gaussians, camera: Camera, size: int, background: tuple[float, float, float], trained_at: int
 ) -> UInt8[np.ndarray, "H W 3"]:
-    rendering = render_gaussians(
-        gaussians,
-        camera,
-        size=size * supersampling,
-        background=background,
-        dilation=dilation * supersampling**2,
-    )
-    return _to_uint8(F.avg_pool2d(rendering.color.clamp_max(1), supersampling))
+    dilation = _FILTER * (size / trained_at) ** 2
+    return _to_uint8(render_gaussians(gaussians, camera, size=size, background=background, dilation=dilation).color)
 
 
 def _to_uint8(image: Float[Tensor, "3 H W"]) -> UInt8[np.ndarray, "H W 3"]:

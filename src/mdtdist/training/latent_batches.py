@@ -10,14 +10,15 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from mdtdist.data import PreparedFolder
+from mdtdist.data.latents import LatentItem, structure_latents, structured_latents
+from mdtdist.errors import InputError
 from mdtdist.evaluation.geometry import surface_f1
 from mdtdist.flow import DenseLayout, EulerSampler, Layout, PackedLayout, VelocityField, randn_like
 from mdtdist.models import load, sparse_velocity_field, velocity_field
 from mdtdist.sparse import pack_coords
 from mdtdist.training.conditions import ConditionBank, load_or_fit_image_encoder
 from mdtdist.training.pictures import save_latent_grid, save_structure_grid
-from mdtdist.training.structure_latents import structure_latents
-from mdtdist.training.structured_latents import LatentNormalization, structured_latents
+from mdtdist.training.structured_latents import LatentNormalization
 from mdtdist.training.trainer import EpochSampler, step_generator
 
 _VALIDATION_DRAWS = 4  # noises and times per validation object; the same ones at every evaluation
@@ -34,6 +35,7 @@ class StageData:
         encoder: path of the VAE encoder of the stage, without suffix.
         decoder: path of the VAE decoder of the stage, without suffix, for judging samples.
         time_scale: network time at pure noise.
+        max_voxels: objects with more voxels are left out, as TRELLIS does; only in the latent stage.
     """
 
     stage: str
@@ -42,10 +44,13 @@ class StageData:
     encoder: Path
     decoder: Path
     time_scale: float = 1000.0
+    max_voxels: int = 32768
 
     def __post_init__(self) -> None:
         if self.stage not in ("structure", "latent"):
             raise ValueError(f"stage is '{self.stage}'; expected structure or latent")
+        if self.max_voxels < 1:
+            raise ValueError(f"max_voxels is {self.max_voxels}; expected at least 1")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,13 +150,16 @@ class SparseBatches:
         self.prepared = PreparedFolder(data.prepared)
         encoder = load_or_fit_image_encoder(self.prepared, data.image_encoder)
         ids = {split: self.prepared.ids(split) for split in ("train", "val")}
-        self.conditions = {split: ConditionBank(self.prepared, ids[split], encoder) for split in ids}
-        self.items = {
-            split: structured_latents(self.prepared, ids[split], data.encoder, device=device) for split in ids
+        items = {split: structured_latents(self.prepared, ids[split], data.encoder, device=device) for split in ids}
+        # Over all objects: what normalises the latents of an encoder must not hang on a limit of one training.
+        self.normalization = LatentNormalization.load_or_fit(data.encoder, items["train"])
+        kept = {split: _small_enough(items[split], data.max_voxels, split) for split in ids}
+        self.items = {split: [items[split][i] for i in kept[split]] for split in ids}
+        self.conditions = {
+            split: ConditionBank(self.prepared, [ids[split][i] for i in kept[split]], encoder) for split in ids
         }
-        self.normalization = LatentNormalization.load_or_fit(data.encoder, self.items["train"])
         self.decoder = load(data.decoder, device=device)
-        self.epochs = EpochSampler(len(ids["train"]), seed)
+        self.epochs = EpochSampler(len(self.items["train"]), seed)
 
     def train(self, step: int, batch_size: int, generator: torch.Generator) -> LatentBatch:
         objects = self.epochs.batch(step, batch_size)
@@ -187,3 +195,12 @@ class SparseBatches:
             time_scale=self.data.time_scale,
             coords=pack_coords([coords for _, coords in items]).to(self.device),
         )
+
+
+def _small_enough(items: list[LatentItem], max_voxels: int, split: str) -> list[int]:
+    """Indices of the objects with at most ``max_voxels`` voxels."""
+    kept = [i for i, (feats, _) in enumerate(items) if len(feats) <= max_voxels]
+    if not kept:
+        least = min(len(feats) for feats, _ in items)
+        raise InputError(f"max_voxels is {max_voxels}, but every object of split {split} has {least} or more; raise it")
+    return kept

@@ -81,7 +81,8 @@ class LatentVAETask:
 
     def _color_loss(self, x: SparseTensor, scenes: list[Gaussians]) -> Tensor:
         """Channels 0 to 2 of the voxel features are the mean colour over visible views, channel 3 their share."""
-        rgb, visible = (x.feats[:, :4] * self.std[:4] + self.mean[:4]).split([3, 1], dim=1)
+        std, mean = self.std[:4].to(x.feats), self.mean[:4].to(x.feats)
+        rgb, visible = (x.feats[:, :4] * std + mean).split([3, 1], dim=1)
         colors = 0.5 + SH_C0 * torch.cat([scene.sh[:, 0] for scene in scenes])
         error = (colors.view(len(rgb), -1, 3).mean(1) - rgb).abs()
         return error[visible[:, 0] > 0].mean()

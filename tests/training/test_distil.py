@@ -1,0 +1,108 @@
+"""Distillation: the student moves, the teacher does not, and nothing of it is kept."""
+
+import json
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from mdtdist.cli.main import main
+from mdtdist.models import load
+from mdtdist.training.config import from_dict
+from mdtdist.training.distil import DistilConfig, DistilTask
+from mdtdist.training.trainer import Trainer, TrainerConfig
+from tests.training.tiny import STAGES, stage_values, write_toml
+from tests.training.toy import clone, equal
+
+OPTIONS = {"delta_t": 0.01, "lambda_vd": 0.5, "p_t_max": 0.4, "normalization": "none"}
+
+
+def settings(stage, prepared, networks, **changes):
+    return {
+        "data": stage_values(stage, prepared.path, networks),
+        "teacher": str(networks / stage / "flow"),
+        "options": OPTIONS,
+        "teacher_steps": 3,
+        **changes,
+    }
+
+
+@pytest.fixture(params=STAGES)
+def task(request, prepared, networks) -> DistilTask:
+    config = from_dict(DistilConfig, settings(request.param, prepared, networks))
+    return DistilTask(config, seed=0, device="cpu")
+
+
+def test_no_gradient_reaches_the_teacher(task):
+    before = clone(task.teacher)
+    losses = task.loss(0, 2, torch.Generator().manual_seed(0))
+    losses["loss"].backward()
+    assert set(losses) == {"loss", "vm", "vd"}
+    torch.testing.assert_close(losses["loss"], losses["vm"] + 0.5 * losses["vd"])
+    assert all(p.grad is None and not p.requires_grad for p in task.teacher.parameters())
+    assert any(p.grad is not None and p.grad.abs().max() > 0 for p in task.module.parameters())
+    assert equal(clone(task.teacher), before)
+
+
+def test_the_student_starts_as_a_copy_that_shares_nothing(task):
+    assert equal(clone(task.module), clone(task.teacher))
+    with torch.no_grad():
+        next(task.module.parameters()).add_(1)
+    assert not equal(clone(task.module), clone(task.teacher))
+
+
+def test_a_checkpoint_holds_the_student_and_no_teacher(task, tmp_path):
+    before = clone(task.teacher)
+    Trainer(task, TrainerConfig(num_samples=4, batch_size=2, lr=1e-3), tmp_path).run()
+    shapes = {key: value.shape for key, value in task.module.state_dict().items()}
+    for name in ("weights", "average"):
+        tensors = load_file(tmp_path / "checkpoint" / f"{name}.safetensors")
+        assert {key: value.shape for key, value in tensors.items()} == shapes
+        assert not equal(tensors, before)
+    trained = sum(p.numel() for p in task.module.parameters())
+    moments = load_file(tmp_path / "checkpoint" / "optimizer.safetensors")
+    assert sum(value.numel() for value in moments.values() if value.ndim) <= 2 * trained
+    files = {path.name for path in (tmp_path / "checkpoint").iterdir()}
+    assert files == {"weights.safetensors", "average.safetensors", "optimizer.safetensors", "state.json"}
+    assert equal(clone(task.teacher), before)
+
+
+def test_evaluation_pairs_noise_with_the_teacher(task, tmp_path):
+    """A student sampled just as the teacher is at distance zero; repeated evaluations agree."""
+    first = task.evaluate(tmp_path, 0)
+    assert first == task.evaluate(tmp_path, 0) and first["paired_1"] > 0 and first["paired_2"] > 0
+    task._references = []
+    task.config = from_dict(DistilConfig, {**vars(task.config), "teacher_steps": 2, "teacher_rescale_t": 1.0})
+    task.guidance = type(task.guidance)(w=0.0)
+    assert task.evaluate(tmp_path, 0)["paired_2"] == 0
+
+
+def test_distance_to_the_teacher_falls(prepared, networks, tmp_path):
+    config = from_dict(DistilConfig, settings("structure", prepared, networks, options=OPTIONS | {"lambda_vd": 0.0}))
+    task = DistilTask(config, seed=0, device="cpu")
+    before = task.evaluate(tmp_path, 0)["paired_1"]
+    trainer = Trainer(task, TrainerConfig(num_samples=480, batch_size=8, lr=3e-3, ema=0.5), tmp_path)
+    assert trainer.run()["paired_1"] < 0.8 * before
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_distilling_by_command(stage, prepared, networks, tmp_path, capsys):
+    values = {
+        "task": "distil",
+        "out": str(tmp_path / "run"),
+        "trainer": {"num_samples": 4, "batch_size": 2, "lr": 1e-3, "log_every": 1},
+        "distil": settings(stage, prepared, networks),
+    }
+    teacher = (networks / stage / "flow.safetensors").read_bytes()
+    config = write_toml(tmp_path / "config.toml", values)
+    assert main(["distill", str(config), "--trainer.lr", "2e-3", "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["out"] == str(tmp_path / "run") and result["paired_1"] > 0 and result["paired_2"] > 0
+    assert {"config.toml", "settings.json", "log.jsonl", "curves.png", "checkpoint", "samples_0000002.png"} <= {
+        path.name for path in (tmp_path / "run").iterdir()
+    }
+    assert (networks / stage / "flow.safetensors").read_bytes() == teacher
+    student = load(tmp_path / "run" / "student")
+    average = load_file(tmp_path / "run" / "checkpoint" / "average.safetensors")
+    assert equal(clone(student), average) and not equal(clone(student), clone(load(networks / stage / "flow")))
+    assert student.config == load(networks / stage / "flow").config

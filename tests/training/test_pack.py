@@ -1,0 +1,65 @@
+"""``recipes/mini/pack.py``: trained networks become a model that generates."""
+
+import importlib.util
+import json
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from mdtdist.models import load, save
+from mdtdist.pipelines import PipelineConfig
+from tests.training.tiny import DECODERS, FLOWS, randomized, write_models
+
+PACK = Path(__file__).parents[2] / "recipes" / "mini" / "pack.py"
+
+
+@pytest.fixture(scope="module")
+def pack():
+    spec = importlib.util.spec_from_file_location("pack", PACK)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory) -> Path:
+    """Run folders as the recipes leave them."""
+    folder = write_models(tmp_path_factory.mktemp("runs"))
+    for stage, short, decoder in (("structure", "ss", "ss_dec"), ("latent", "slat", "slat_dec_gs")):
+        save(randomized(*DECODERS[stage]), folder / f"{short}_vae" / decoder)
+        save(randomized(*FLOWS[stage], seed=1), folder / f"{short}_flow" / "flow")
+        for seed, variant in enumerate(("ours", "paper"), 2):
+            save(randomized(*FLOWS[stage], seed=seed), folder / f"{short}_student_{variant}" / "student")
+    statistics = {"mean": [0.5] * 4, "std": [2.0] * 4}
+    (folder / "slat_vae" / "slat_normalization.json").write_text(json.dumps(statistics))
+    return folder
+
+
+def test_packed_model_holds_every_network_in_half_precision(pack, runs, tmp_path):
+    pack.pack(runs, tmp_path, pack.NETWORKS)
+    config = PipelineConfig.read(tmp_path)
+    assert config.flows == ("student", "teacher") and config.slat_mean == (0.5,) * 4 and config.slat_std == (2.0,) * 4
+    assert config.time_scale == 60.0
+    assert set(config.models) == set(pack.NETWORKS)
+    for role, name in config.models.items():
+        tensors, original = load_file(tmp_path / f"{name}.safetensors"), load(runs / pack.NETWORKS[role][0])
+        assert all(value.dtype == torch.float16 for value in tensors.values() if value.is_floating_point())
+        for key, value in original.state_dict().items():
+            torch.testing.assert_close(tensors[key].float(), value, atol=1e-3, rtol=1e-3)
+    assert not list(tmp_path.rglob("*enc.safetensors")) and not list(tmp_path.rglob("*.new"))
+
+
+def test_students_of_the_paper_are_packed_beside_never_over_the_shipped_model(
+    pack, runs, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr(sys, "argv", ["pack.py", "--runs", str(runs), "--paper"])
+    with pytest.raises(SystemExit):
+        pack.main()
+    assert "give another --out" in capsys.readouterr().err
+    pack.pack(runs, tmp_path, pack.NETWORKS | pack.PAPER_NETWORKS)
+    packed = load_file(tmp_path / "ckpts" / "ss_flow_student.safetensors")
+    original = load(runs / "ss_student_paper" / "student").state_dict()
+    torch.testing.assert_close(packed["out_layer.weight"].float(), original["out_layer.weight"], atol=1e-3, rtol=1e-3)
