@@ -65,11 +65,11 @@ def test_rbf_kernel_is_one_for_equal_pictures_and_falls_with_distance():
 
 
 def test_thresholds():
-    truth = torch.zeros(1, 2, 2, 2, dtype=torch.bool)
+    truth = torch.zeros(1, 4, 4, 4, dtype=torch.bool)
     truth[0, 0] = True
     values = torch.where(truth, 0.31, 0.11)
     assert mean_iou(values, truth, 0.2) == 1
-    assert mean_iou(values, truth, 0.05) == pytest.approx(0.5)
+    assert mean_iou(values, truth, 0.05) == pytest.approx(0.25)
     assert 0.11 < best_threshold(values, truth, metric="iou") < 0.31
     assert 0.11 < best_threshold(values, truth, metric="f1") < 0.31
 

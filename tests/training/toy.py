@@ -58,7 +58,9 @@ def toy_config(**changes) -> TrainerConfig:
 
 def clone(module: nn.Module) -> dict[str, Tensor]:
     """A copy of all tensors of a module."""
-    return {key: value.detach().clone() for key, value in module.state_dict().items()}
+    return {
+        key: value.detach().clone(memory_format=torch.contiguous_format) for key, value in module.state_dict().items()
+    }
 
 
 def equal(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:

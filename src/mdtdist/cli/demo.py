@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from mdtdist.cli.generate import collect_images, prepare_folder
+from mdtdist.cli.generate import check_writable, collect_images
 from mdtdist.errors import InputError
 
 
@@ -38,11 +38,12 @@ def run(args: argparse.Namespace) -> int:
 
     locate_model(args.model)
     crops = {path.stem: prepare_image(path) for path in paths}
-    out = prepare_folder(args.out)
+    out = check_writable(args.out)
     _say(f"loading the model {args.model}", start)
     pipe = ImageTo3D.from_pretrained(args.model, device=args.device)
     if len(pipe.config.flows) < 2:
         raise InputError(f"the model {args.model!r} has only {pipe.config.flows[0]} flows; the demo compares both")
+    out.mkdir(parents=True, exist_ok=True)
     page, record = _generate(pipe, crops, out, seed=args.seed, start=start)
     if args.json:
         print(json.dumps(record, indent=2))

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mdtdist.cli.generate import prepare_folder
+from mdtdist.cli.generate import check_writable
 from mdtdist.errors import InputError
 
 if TYPE_CHECKING:
@@ -66,13 +66,14 @@ def run(args: argparse.Namespace) -> int:
 
     locate_model(args.model)
     PreparedFolder(args.data)
-    out = prepare_folder(args.out)
+    out = check_writable(args.out)
     pipe = ImageTo3D.from_pretrained(args.model, device=args.device)
     for label, folder in others.items():
         add_students(pipe, label, locate_model(folder))
     data = PreparedFolder(args.data, resolution=grid_resolution(pipe))
     baselines = [] if args.no_baselines or args.split != "test" else _baselines(data, args, say)
     results, figures = _measure(pipe, data, args, seeds, baselines, say)
+    out.mkdir(parents=True, exist_ok=True)
     record = _write(results, figures, out, args, say)
     print(json.dumps(record, indent=1) if args.json else _summary(record, out / f"{_file_name(args)}.md"))
     return 0

@@ -35,7 +35,8 @@ def run(args: argparse.Namespace) -> int:
     if config.task not in args.tasks:
         other = "distill" if config.task == "distil" else "train"
         raise InputError(f"{args.config} has the task '{config.task}'; run it with `mdtdist {other}`")
-    with tqdm(total=config.trainer.num_steps, unit="step", disable=args.json) as bar:
+    # With a delay the bar appears at the first step, not above an error in the data or networks.
+    with tqdm(total=config.trainer.num_steps, unit="step", disable=args.json, delay=0.1) as bar:
 
         def progress(step: int, total: int, text: str) -> None:
             bar.set_postfix_str(text, refresh=False)

@@ -17,7 +17,6 @@ from mdtdist.evaluation.protocol import TestObject, noise_at, object_noise, stru
 from mdtdist.pipelines import ImageTo3D
 from mdtdist.render.gaussian_rasterizer import render_gaussians
 from mdtdist.representations import Gaussians
-from mdtdist.training.image_loss import ssim
 
 # progress(stage, done, total)
 Progress = Callable[[str, int, int], None]
@@ -191,6 +190,8 @@ class QualityBenchmark:
         }
 
     def _image_scores(self, pictures: Sequence[Float[Tensor, "V 3 H W"]]) -> dict[str, Float[np.ndarray, "N"]]:
+        from mdtdist.training.image_loss import ssim  # here, because its package brings the whole trainer
+
         pairs = [(shown, item.pictures) for shown, item in zip(pictures, self.objects, strict=True)]
         scores = {
             "image_l1": np.array([float((a - b).abs().mean()) for a, b in pairs]),

@@ -106,8 +106,8 @@ def check_promises(results: Results) -> list[Check]:
             if rival is not None:
                 checks += _quality_checks(results, student, rival)
         if results.seconds and REFERENCE in results.methods:
-            checks.append(_speed_check(results, student, FLOW_STAGES, "flow stages", 25))
-            checks.append(_speed_check(results, student, STAGES, "image to Gaussians", 9))
+            checks.append(_speed_check(results, student, FLOW_STAGES, "flow stages", 25.0))
+            checks.append(_speed_check(results, student, STAGES, "image to Gaussians", 9.0))
     return checks + _baseline_checks(results)
 
 
@@ -139,7 +139,7 @@ def speed_up(results: Results, method: Method, stages: Sequence[str]) -> Interva
 
 def _speed_check(results: Results, student: Method, stages: Sequence[str], label: str, wanted: float) -> Check:
     interval = speed_up(results, student, stages)
-    promise = f"{student.name}, {label}: at least {wanted} times faster than {REFERENCE.name}"
+    promise = f"{student.name}, {label}: at least {wanted:g} times faster than {REFERENCE.name}"
     return Check(promise=promise, found=f"{format_interval(interval, digits=1)} times", holds=interval.value >= wanted)
 
 

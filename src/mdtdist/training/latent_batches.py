@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
@@ -77,6 +77,7 @@ class LatentBatch:
         return sampler.sample(self.field(network), noise, num_samples=self.layout.num_samples, negative=negative).x
 
 
+@runtime_checkable
 class LatentBatches(Protocol):
     """The training and validation data of a stage, and a judge of samples."""
 
