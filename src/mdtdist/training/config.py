@@ -28,11 +28,11 @@ def load_toml(path: Path) -> dict[str, Any]:
         raise InputError(f"{path} is not valid TOML: {err}; mend the line it names") from err
 
 
-def from_dict(cls: type[T], values: Mapping[str, Any], *, where: str = "config") -> T:
+def from_dict(cls: type[T], values: Any, *, where: str = "config") -> T:
     """Build a dataclass from nested mappings; unknown keys and wrong types are errors that name the nearest field.
 
     Raises:
-        InputError: on an unknown key, a missing field or a value of the wrong type.
+        InputError: if ``values`` is no mapping, on an unknown key, a missing field or a value of the wrong type.
     """
     if not isinstance(values, Mapping):
         raise InputError(f"{where} is {values!r}; expected a table")

@@ -151,6 +151,6 @@ def feature_statistics(
 @torch.no_grad()
 def fold_statistics(encoder: nn.Module, mean: Float[Tensor, "C"], std: Float[Tensor, "C"]) -> None:
     """Make an encoder that was trained on ``(feats - mean) / std`` take ``feats``, inside its first linear layer."""
-    layer = encoder.input_layer
+    layer: Any = encoder.input_layer
     layer.weight /= std.to(layer.weight)
     layer.bias -= layer.weight @ mean.to(layer.weight)

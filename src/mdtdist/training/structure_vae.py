@@ -64,7 +64,7 @@ class StructureVAETask:
                 "encoder": build("SparseStructureEncoder", **config.encoder),
                 "decoder": build("SparseStructureDecoder", **config.decoder),
             }
-        ).to(device=device, memory_format=torch.channels_last_3d)
+        ).to(device=device, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
         # Start with a narrow posterior (standard deviation 0.14): the decoder then learns from a clean latent at once.
         nn.init.constant_(self.module["encoder"].out_layer[-1].bias[config.encoder["latent_channels"] :], -4.0)
         data = PreparedFolder(config.data)
@@ -112,8 +112,10 @@ def unit_latents(encoder: nn.Module, decoder: nn.Module, std: Float[Tensor, "C"]
     never varies is left as it is.
     """
     std = torch.where(std > 1e-6, std, 1.0)
-    head, channels = encoder.out_layer[-1], len(std)
+    output: Any = encoder.out_layer
+    layer: Any = decoder.input_layer
+    head, channels = output[-1], len(std)
     head.weight[:channels] /= std[:, None, None, None, None]
     head.bias[:channels] /= std
     head.bias[channels:] -= 2 * std.log()
-    decoder.input_layer.weight *= std[None, :, None, None, None]
+    layer.weight *= std[None, :, None, None, None]
