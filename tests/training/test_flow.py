@@ -135,4 +135,4 @@ def test_batches_depend_on_step_and_generator_alone(task):
 def test_time_distribution_is_chosen_by_name(prepared, networks):
     assert make_task("structure", prepared, networks, time="uniform").config.time_distribution == UniformTime()
     with pytest.raises(ValueError, match="expected uniform or logit_normal"):
-        FlowConfig(data=None, network={}, time="cosine")
+        make_task("structure", prepared, networks, time="cosine")

@@ -1,13 +1,11 @@
 """The structured-latent VAE: gradients, its normalised input, and its losses."""
 
-from types import SimpleNamespace
-
 import pytest
 import torch
 
 from mdtdist.data.latents import structured_latents
 from mdtdist.models import load
-from mdtdist.representations import SH_C0
+from mdtdist.representations import SH_C0, Gaussians
 from mdtdist.sparse import SparseTensor, pack_coords
 from mdtdist.training.latent_vae import LatentVAEConfig, LatentVAETask
 from mdtdist.training.structured_latents import LatentNormalization
@@ -61,7 +59,13 @@ def test_colour_is_compared_with_what_visible_views_show(task):
     feats = torch.cat([rgb, torch.ones(2, 1), torch.zeros(2, FEATURES - 4)], dim=1)
     x = SparseTensor((feats - task.mean) / task.std, pack_coords([torch.tensor([[0, 0, 0], [0, 0, 1]])]))
     shown = torch.stack([rgb[0] - 0.1, rgb[0] + 0.1, rgb[1] + 0.25, rgb[1] + 0.25])
-    scene = SimpleNamespace(sh=((shown - 0.5) / SH_C0)[:, None])
+    scene = Gaussians(
+        means=torch.zeros(4, 3),
+        scales=torch.ones(4, 3),
+        rotations=torch.eye(4)[:1].expand(4, 4),
+        opacities=torch.ones(4),
+        sh=((shown - 0.5) / SH_C0)[:, None],
+    )
     torch.testing.assert_close(task._color_loss(x, [scene]), torch.tensor(0.125))
 
 
