@@ -43,13 +43,16 @@ def add_parser(subparsers: Any) -> None:
     )
     parser.add_argument("--timed", type=int, default=10, metavar="N", help="objects that are timed (default: 10)")
     parser.add_argument("--no-baselines", action="store_true", help="skip mean shape, nearest neighbour and ridge")
+    parser.add_argument(
+        "--baseline-views", type=int, metavar="N", help="training views per object of the baselines (default: all)"
+    )
     parser.add_argument("--baselines-only", action="store_true", help="print the structure baselines and stop")
     parser.add_argument("--device", default="cpu", help="for example cpu or cuda (default: cpu)")
 
 
 def run(args: argparse.Namespace) -> int:
     """Check everything, measure, write."""
-    for name in ("limit", "timed"):
+    for name in ("limit", "timed", "baseline_views"):
         value = getattr(args, name)
         if value is not None and value < 1:
             raise InputError(f"{name} is {value}; expected at least 1")
@@ -100,7 +103,7 @@ def _file_name(args: argparse.Namespace) -> str:
 def _baselines(data: "PreparedFolder", args: argparse.Namespace, say: "_Progress") -> list["Baseline"]:
     from mdtdist.evaluation.baselines import measure_baselines
 
-    return measure_baselines(data, limit=args.limit, progress=say)
+    return measure_baselines(data, limit=args.limit, views_per_object=args.baseline_views, progress=say)
 
 
 def _measure(
@@ -195,8 +198,8 @@ def _write(
 def _command_line(args: argparse.Namespace) -> str:
     parts = [f"mdtdist evaluate --model {args.model} --data {args.data} --out {args.out}"]
     parts += [f"--also {entry}" for entry in args.also]
-    for name in ("name", "limit", "students"):
-        parts += [f"--{name} {getattr(args, name)}"] if getattr(args, name) is not None else []
+    for name in ("name", "limit", "students", "baseline_views"):
+        parts += [f"--{name.replace('_', '-')} {getattr(args, name)}"] if getattr(args, name) is not None else []
     for name, default in (("seeds", "0"), ("split", "test"), ("timed", 10), ("device", "cpu")):
         parts += [f"--{name} {getattr(args, name)}"] if getattr(args, name) != default else []
     return " ".join([*parts, *(["--no-baselines"] if args.no_baselines else [])])
