@@ -1,6 +1,6 @@
 """Keep the small files of the training runs: log, settings, curves and the last sample grid.
 
-    python recipes/mini/keep_logs.py [--runs runs/mini] [--out recipes/mini/logs]
+python recipes/mini/keep_logs.py [--runs runs/mini] [--out recipes/mini/logs]
 """
 
 import argparse

@@ -142,7 +142,10 @@ def _measure(
         views=len(EVALUATION_VIEWS),
         seconds=seconds,
         baselines=baselines,
-        guidance=tuple(pipe.config.samplers["teacher", stage].cfg_strength for stage in ("structure", "latent")),
+        guidance=(
+            pipe.config.samplers["teacher", "structure"].cfg_strength,
+            pipe.config.samplers["teacher", "latent"].cfg_strength,
+        ),
     )
     return results, _figures(results, objects)
 

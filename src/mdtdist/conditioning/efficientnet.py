@@ -122,4 +122,4 @@ def load_efficientnet(device: torch.device | str = "cpu") -> EfficientNetLite0:
     weights = {name: value.clone() for name, value in _shipped_weights().items()}
     network.load_state_dict(weights, strict=True, assign=True)
     network = network.eval().requires_grad_(False)
-    return network.to(device=device, memory_format=torch.channels_last)
+    return network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]

@@ -99,7 +99,8 @@ def crop_to_object(image: Image.Image, *, size: int = CROP_SIZE) -> Float[Tensor
     """
     box = object_box(np.asarray(image.getchannel("A")))
     # Mode "RGBa" is premultiplied: colours hidden under transparent pixels do not bleed into the edge.
-    premultiplied = image.convert("RGBa").crop(tuple(round(edge) for edge in box))
+    left, top, right, bottom = (round(edge) for edge in box)
+    premultiplied = image.convert("RGBa").crop((left, top, right, bottom))
     crop = np.asarray(premultiplied.resize((size, size), Image.Resampling.LANCZOS)).copy()
     crop[..., :3] = np.minimum(crop[..., :3], crop[..., 3:])  # Lanczos overshoots at edges
     return torch.from_numpy(crop).permute(2, 0, 1).float() / 255

@@ -35,6 +35,7 @@ class ImageTokenEncoder(nn.Module):
 
     mean: Tensor
     components: Tensor
+    position: Tensor
 
     def __init__(self, *, rank: int | None = None) -> None:
         super().__init__()

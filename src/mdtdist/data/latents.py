@@ -110,7 +110,8 @@ def encode_missing(
     for sha in missing:
         try:
             tensors = spec.encode(encoder, data, sha, device)
-            files.write_npz(folder / f"{sha}.npz", **{name: value.numpy() for name, value in tensors.items()})
+            arrays: dict[str, Any] = {name: value.numpy() for name, value in tensors.items()}
+            files.write_npz(folder / f"{sha}.npz", **arrays)
         except Exception as err:  # whatever a broken file provokes is recorded, never raised
             logger.debug("asset %s", sha, exc_info=True)
             yield sha, f"{type(err).__name__}: {err}".splitlines()[0][:200]

@@ -14,6 +14,7 @@ from mdtdist.conditioning import EfficientNetLite0, load_efficientnet
 from mdtdist.errors import InputError
 from mdtdist.evaluation.methods import REFERENCE, Method, sample_latent, sample_structure
 from mdtdist.evaluation.protocol import TestObject, noise_at, object_noise, structure_scores
+from mdtdist.models import network_args
 from mdtdist.pipelines import ImageTo3D
 from mdtdist.render.gaussian_rasterizer import render_gaussians
 from mdtdist.representations import Gaussians
@@ -205,8 +206,8 @@ class QualityBenchmark:
 
 def structure_noise(pipe: ImageTo3D, objects: Sequence[TestObject], *, seed: int) -> Float[Tensor, "N c r r r"]:
     """Initial states of the structure flow."""
-    args = pipe.network("sparse_structure_flow_model").config["args"]
-    shape = {"channels": args["in_channels"], "resolution": args["resolution"]}
+    args = network_args(pipe.network("sparse_structure_flow_model"))
+    shape: dict[str, int] = {"channels": args["in_channels"], "resolution": args["resolution"]}
     return torch.stack([object_noise(item.sha256, seed=seed, **shape) for item in objects]).to(pipe.device)
 
 

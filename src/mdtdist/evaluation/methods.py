@@ -11,7 +11,7 @@ from torch import Tensor
 
 from mdtdist.errors import InputError
 from mdtdist.flow import EulerSampler, Trajectory
-from mdtdist.models import sparse_velocity_field, velocity_field
+from mdtdist.models import network_args, sparse_velocity_field, velocity_field
 from mdtdist.pipelines import ImageTo3D, PipelineConfig
 from mdtdist.pipelines.config import FLOW_ROLES, Flows, Stage
 
@@ -106,7 +106,7 @@ def list_methods(config: PipelineConfig, *, students: Sequence[str] | None = Non
 
 def grid_resolution(pipe: ImageTo3D) -> int:
     """Voxels a side of the model's structure."""
-    return pipe.network("slat_decoder_gs").config["args"]["resolution"]
+    return int(network_args(pipe.network("slat_decoder_gs"))["resolution"])
 
 
 def sampler_for(pipe: ImageTo3D, method: Method, stage: Stage) -> EulerSampler:

@@ -132,7 +132,7 @@ def _isosurface(
     if refine > 1:  # samples at every half voxel, first and last on the grid's own
         shape = np.array(field.shape)
         field = ndimage.zoom(field, (2 * shape - 1) / shape, order=3, mode="nearest")
-    vertices, faces, _, _ = marching_cubes(field, 0.0)  # type: ignore[no-untyped-call]
+    vertices, faces, _, _ = marching_cubes(field, 0.0)
     return vertices.astype(np.float64) / refine - _PADDING + 0.5, faces.astype(np.int64)
 
 

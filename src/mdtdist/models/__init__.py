@@ -1,6 +1,6 @@
 """TRELLIS networks under their official names, their checkpoint files, and velocity-field adapters."""
 
-from mdtdist.models.registry import NETWORKS, build, load, save
+from mdtdist.models.registry import NETWORKS, build, load, network_args, save
 from mdtdist.models.slat_encoder import SLatEncoder
 from mdtdist.models.slat_flow import SLatFlowModel
 from mdtdist.models.slat_gaussian_decoder import SLatGaussianDecoder
@@ -20,6 +20,7 @@ __all__ = [
     "build",
     "load",
     "sample_posterior",
+    "network_args",
     "save",
     "sparse_velocity_field",
     "velocity_field",

@@ -50,6 +50,12 @@ def build(name: str, **args: Any) -> nn.Module:
     return module
 
 
+def network_args(module: nn.Module) -> dict[str, Any]:
+    """The constructor arguments of a module made by ``build``."""
+    config: Any = module.config
+    return dict(config["args"])
+
+
 def save(module: nn.Module, path: str | os.PathLike[str], *, dtype: torch.dtype | None = None) -> None:
     """Write ``<path>.json`` and ``<path>.safetensors`` of a module made by ``build``; each file appears whole.
 

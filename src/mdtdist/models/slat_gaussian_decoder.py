@@ -41,6 +41,8 @@ class SLatGaussianDecoder(SparseTransformer):
     opacity (K); ``representation_config`` holds the activation constants under their official names.
     """
 
+    offset_perturbation: Tensor
+
     def __init__(
         self, *, resolution: int, latent_channels: int, representation_config: Mapping[str, Any], **base: Any
     ) -> None:

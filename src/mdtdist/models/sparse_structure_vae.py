@@ -22,7 +22,7 @@ class ResBlock3d(nn.Module):
         self.conv1 = nn.Conv3d(channels, out_channels, 3, padding=1)
         self.conv2 = nn.Conv3d(out_channels, out_channels, 3, padding=1)
         nn.init.zeros_(self.conv2.weight)
-        nn.init.zeros_(self.conv2.bias)
+        nn.init.zeros_(self.conv2.bias)  # type: ignore[arg-type]
         self.skip_connection = nn.Identity() if channels == out_channels else nn.Conv3d(channels, out_channels, 1)
 
     def forward(self, x: Float[Tensor, "B C X Y Z"]) -> Float[Tensor, "B C2 X Y Z"]:

@@ -23,7 +23,7 @@ class TimestepEmbedder(nn.Module):
 
     def forward(self, t: Float[Tensor, "B"]) -> Float[Tensor, "B C"]:
         angles = sinusoid(t, self.num_frequencies)
-        return self.mlp(torch.cat([angles.cos(), angles.sin()], dim=-1).to(self.mlp[0].weight.dtype))
+        return self.mlp(torch.cat([angles.cos(), angles.sin()], dim=-1).to(next(self.mlp.parameters()).dtype))
 
 
 def absolute_position_embedding(coords: Int[Tensor, "N 3"], channels: int) -> Float[Tensor, "N {channels}"]:

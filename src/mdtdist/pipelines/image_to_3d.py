@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Any, overload
 
 import torch
 from jaxtyping import Float, Int
@@ -16,7 +17,7 @@ from mdtdist.conditioning.image import ImageSource, prepare_image
 from mdtdist.conditioning.tokens import ImageTokenEncoder
 from mdtdist.errors import InputError
 from mdtdist.flow import SamplerStep, Trajectory
-from mdtdist.models import load, sparse_velocity_field, velocity_field
+from mdtdist.models import load, network_args, sparse_velocity_field, velocity_field
 from mdtdist.pipelines.asset import Asset
 from mdtdist.pipelines.config import FLOW_ROLES, Flows, PipelineConfig, Stage, flow_role
 from mdtdist.pipelines.locate import locate_model
@@ -92,6 +93,12 @@ class ImageTo3D:
         """
         return cls(locate_model(name_or_path), model_id=os.fspath(name_or_path), device=device, dtype=dtype)
 
+    @overload
+    def __call__(self, image: ImageSource | Tensor, **options: Any) -> Asset: ...
+
+    @overload
+    def __call__(self, image: Sequence[ImageSource | Tensor], **options: Any) -> list[Asset]: ...
+
     def __call__(
         self,
         image: ImageSource | Tensor | Sequence[ImageSource | Tensor],
@@ -119,7 +126,7 @@ class ImageTo3D:
             InputError: for a bad image, steps below 1, or flows that the model does not have.
             EmptyStructureError: if no voxel is occupied.
         """
-        images = list(image) if isinstance(image, (list, tuple)) else [image]
+        images: list[Any] = list(image) if isinstance(image, (list, tuple)) else [image]
         if not images:
             raise InputError("the list of images is empty; expected at least one image")
         flows = self.resolve_flows(flows)
@@ -159,11 +166,11 @@ class ImageTo3D:
     def resolve_steps(self, steps: Steps | None, flows: Flows) -> tuple[int, int]:
         """Steps of the structure and of the latent flow."""
         if steps is None:
-            return tuple(self.config.samplers[flows, stage].steps for stage in FLOW_ROLES)
+            return self.config.samplers[flows, "structure"].steps, self.config.samplers[flows, "latent"].steps
         pair = tuple(steps) if isinstance(steps, (tuple, list)) else (steps, steps)
         if len(pair) != 2 or not all(isinstance(count, int) and count >= 1 for count in pair):
             raise InputError(f"steps is {steps!r}; expected a whole number from 1 up, or two of them")
-        return pair
+        return pair[0], pair[1]
 
     def load_flows(self, flows: Flows) -> None:
         """Read the networks that these flows need, so that no later stage waits for the disk."""
@@ -185,7 +192,7 @@ class ImageTo3D:
 
     def structure_noise(self, generators: Sequence[torch.Generator]) -> Float[Tensor, "B C r r r"]:
         """Noise of the structure flow, drawn on the CPU, one generator per sample."""
-        args = self.network(self._any_flow("structure")).config["args"]
+        args = network_args(self.network(self._any_flow("structure")))
         shape = (args["in_channels"], *[args["resolution"]] * 3)
         return torch.stack([torch.randn(shape, generator=g) for g in generators]).to(self.device)
 
@@ -267,7 +274,7 @@ class ImageTo3D:
     ) -> tuple[Tensor, list[Gaussians]]:
         """Logits and Gaussians; fills ``run``."""
         generators = [torch.Generator().manual_seed(seed) for _ in cond]
-        options = {"flows": flows, "cfg_strength": cfg_strength}
+        options: dict[str, Any] = {"flows": flows, "cfg_strength": cfg_strength}
         with run.measure("structure", self.device):
             structure = self.sample_structure(
                 cond,

@@ -84,8 +84,8 @@ def grouped_attention(
     outs, targets = [], []
     for rows, valid in zip(groups.rows, groups.valid, strict=True):
         mask = None if bool(valid.all()) else valid[:, None, None, :]
-        heads = [x[rows].transpose(1, 2) for x in (q, k, v)]
-        outs.append(dot_product_attention(*heads, mask).transpose(1, 2)[valid])
+        q_heads, k_heads, v_heads = (x[rows].transpose(1, 2) for x in (q, k, v))
+        outs.append(dot_product_attention(q_heads, k_heads, v_heads, mask).transpose(1, 2)[valid])
         targets.append(rows[valid])
     target = torch.cat(targets)
     inverse = torch.empty_like(target).scatter_(0, target, torch.arange(len(target), device=target.device))

@@ -46,7 +46,7 @@ class _SparseConv3(torch.autograd.Function):
         return _gather_multiply(feats, weight.flatten(1, 3).permute(1, 2, 0).flatten(0, 1), table)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
         feats, weight, table = ctx.saved_tensors
         grad_feats = grad_weight = None
         if ctx.needs_input_grad[0]:
@@ -54,11 +54,11 @@ class _SparseConv3(torch.autograd.Function):
             grad_feats = _gather_multiply(grad, turned, table)
         if ctx.needs_input_grad[1]:
             padded = torch.cat([feats, feats.new_zeros(1, feats.shape[1])])
-            flat = sum(
+            parts = [
                 g.T @ padded[rows].flatten(1)
                 for g, rows in zip(grad.split(_CHUNK_ROWS), table.split(_CHUNK_ROWS), strict=True)
-            )
-            grad_weight = flat.view_as(weight)  # type: ignore[union-attr]
+            ]
+            grad_weight = torch.stack(parts).sum(0).view_as(weight)
         return grad_feats, grad_weight, None
 
 

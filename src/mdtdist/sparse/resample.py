@@ -37,7 +37,7 @@ def upsample(x: SparseTensor, fine: SparseTensor) -> SparseTensor:
 
 
 def subdivide(x: SparseTensor) -> SparseTensor:
-    """Split each voxel into eight: coordinates ``2 c + (i, j, k)``, children consecutive, k fastest, features copied."""
+    """Split each voxel into eight: coordinates ``2 c + (i, j, k)``, children in a row, k fastest, features copied."""
     bits = torch.arange(2, dtype=x.coords.dtype, device=x.coords.device)
     offsets: Tensor = torch.cartesian_prod(bits, bits, bits)
     coords = x.coords.repeat_interleave(8, dim=0)

@@ -50,7 +50,7 @@ def plot_run(folder: Path) -> Path:
     rows = -(-len(names) // columns)
     figure = matplotlib.figure.Figure(figsize=(3.2 * columns, 2.2 * rows), layout="constrained")
     for i, name in enumerate(names):
-        samples, values = zip(*series[name], strict=True)
+        samples, values = [list(axis) for axis in zip(*series[name], strict=True)]
         axis = figure.add_subplot(rows, columns, i + 1)
         if not name.startswith("val/"):
             values = [sum(part) / len(part) for j in range(len(values)) if (part := values[max(0, j - 12) : j + 13])]

@@ -177,6 +177,7 @@ class SparseBatches:
 
     def judge(self, network: nn.Module, sampler: EulerSampler, folder: Path, step: int) -> dict[str, float]:
         batch, generator = next(iter(self.validation()))
+        assert batch.coords is not None
         sampled = batch.sample(network, sampler, generator)
         figures = save_latent_grid(
             folder / f"samples_{step:07d}.png",
