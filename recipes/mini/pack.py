@@ -2,7 +2,8 @@
 
     python recipes/mini/pack.py [--runs runs/mini] [--out src/mdtdist/assets/mini]
 
-Weights are stored in float16; the structure and latent encoders are left out, since generation does not need them.
+Weights are stored in float16. Generation does not need the two encoders; they are there so that other flows can be
+trained on the same latents.
 """
 
 import argparse
@@ -18,7 +19,9 @@ from mdtdist.pipelines.config import PipelineConfig, SamplerConfig
 
 # Role in pipeline.json -> (file in the runs folder, name in the shipped model).
 NETWORKS = {
+    "sparse_structure_encoder": ("ss_vae/ss_enc", "ckpts/ss_enc"),
     "sparse_structure_decoder": ("ss_vae/ss_dec", "ckpts/ss_dec"),
+    "slat_encoder": ("slat_vae/slat_enc", "ckpts/slat_enc"),
     "slat_decoder_gs": ("slat_vae/slat_dec_gs", "ckpts/slat_dec_gs"),
     "sparse_structure_flow_model": ("ss_flow/flow", "ckpts/ss_flow"),
     "slat_flow_model": ("slat_flow/flow", "ckpts/slat_flow"),
