@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 
 from mdtdist.models import load, save
 from mdtdist.pipelines import PipelineConfig
-from tests.training.tiny import DECODERS, FLOWS, randomized, write_models
+from tests.training.tiny import DECODERS, ENCODERS, FLOWS, randomized, write_models
 
 PACK = Path(__file__).parents[2] / "recipes" / "mini" / "pack.py"
 
@@ -29,6 +29,7 @@ def runs(tmp_path_factory) -> Path:
     """Run folders as the recipes leave them."""
     folder = write_models(tmp_path_factory.mktemp("runs"))
     for stage, short, decoder in (("structure", "ss", "ss_dec"), ("latent", "slat", "slat_dec_gs")):
+        save(randomized(*ENCODERS[stage]), folder / f"{short}_vae" / f"{short}_enc")
         save(randomized(*DECODERS[stage]), folder / f"{short}_vae" / decoder)
         save(randomized(*FLOWS[stage], seed=1), folder / f"{short}_flow" / "flow")
         for seed, variant in enumerate(("ours", "paper"), 2):
@@ -49,7 +50,7 @@ def test_packed_model_holds_every_network_in_half_precision(pack, runs, tmp_path
         assert all(value.dtype == torch.float16 for value in tensors.values() if value.is_floating_point())
         for key, value in original.state_dict().items():
             torch.testing.assert_close(tensors[key].float(), value, atol=1e-3, rtol=1e-3)
-    assert not list(tmp_path.rglob("*enc.safetensors")) and not list(tmp_path.rglob("*.new"))
+    assert not [path for path in tmp_path.rglob("*") if path.is_file() and path.suffix not in (".json", ".safetensors")]
 
 
 def test_students_of_the_paper_are_packed_beside_never_over_the_shipped_model(

@@ -176,7 +176,7 @@ def _write(
     """Pictures, raw numbers, and the page last."""
     from mdtdist.evaluation.page import results_page
     from mdtdist.evaluation.report import check_promises, to_json, write_json, write_text
-    from mdtdist.export._files import appear_whole
+    from mdtdist.files import appear_whole
 
     say("intervals", 0, 1)
     name = _file_name(args)

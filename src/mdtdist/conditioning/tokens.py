@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from mdtdist.conditioning.efficientnet import load_efficientnet
 from mdtdist.errors import InputError
+from mdtdist.files import appear_whole
 
 GRID = 7  # cells a side
 NUM_TOKENS = GRID * GRID
@@ -91,12 +92,11 @@ class ImageTokenEncoder(nn.Module):
         """Write ``path.json`` (class and arguments) and ``path.safetensors`` (the projection; the trunk is shipped)."""
         base = Path(path)
         base.parent.mkdir(parents=True, exist_ok=True)
-        partial = base.with_name(base.name + ".part")
         tensors = {} if self.rank is None else {"mean": self.mean.cpu(), "components": self.components.cpu()}
-        save_file({name: value.contiguous() for name, value in tensors.items()}, partial)
-        os.replace(partial, f"{base}.safetensors")
-        partial.write_text(json.dumps({"name": "ImageTokenEncoder", "args": {"rank": self.rank}}, indent=2) + "\n")
-        os.replace(partial, f"{base}.json")
+        with appear_whole(f"{base}.safetensors") as partial:
+            save_file({name: value.contiguous() for name, value in tensors.items()}, partial)
+        with appear_whole(f"{base}.json") as partial:
+            partial.write_text(json.dumps({"name": "ImageTokenEncoder", "args": {"rank": self.rank}}, indent=2) + "\n")
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> "ImageTokenEncoder":

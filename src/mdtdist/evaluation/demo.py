@@ -2,7 +2,6 @@
 
 import html
 import logging
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import resources
@@ -19,6 +18,7 @@ from torch import Tensor
 from mdtdist.evaluation.report import write_text
 from mdtdist.evaluation.timing import FLOW_STAGES, STAGES
 from mdtdist.export import video_suffix, write_preview, write_turntable
+from mdtdist.files import appear_whole
 from mdtdist.pipelines import Asset, EmptyStructureError, ImageTo3D
 from mdtdist.pipelines.config import Flows
 
@@ -142,9 +142,8 @@ def _save_pictures(asset: Asset, variant: Variant, stem: str, out: Path) -> None
 def _save_input(crop: Float[Tensor, "4 S S"], path: Path) -> None:
     """What the encoder saw, on white."""
     pixels = ((crop[:3] + 1 - crop[3:]).clamp(0, 1) * 255).round().byte().permute(1, 2, 0).numpy()
-    partial = path.with_name(f".{path.name}")
-    Image.fromarray(pixels).save(partial, "PNG")
-    os.replace(partial, path)
+    with appear_whole(path) as partial:
+        Image.fromarray(pixels).save(partial, "PNG")
 
 
 # ---------------------------------------------------------------------------------------------------------------- page

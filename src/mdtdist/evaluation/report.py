@@ -1,7 +1,6 @@
 """What was measured, as plain data, and as a page of tables for people."""
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +15,7 @@ from mdtdist.evaluation.bootstrap import Interval, bootstrap_mean, bootstrap_med
 from mdtdist.evaluation.frechet import FeatureGrams
 from mdtdist.evaluation.methods import REFERENCE, TEACHER, Method
 from mdtdist.evaluation.timing import FLOW_STAGES, STAGES
+from mdtdist.files import appear_whole
 
 PROTOCOL = "mini-sweethome-test-v1"
 FRECHET_RESAMPLES = 200
@@ -213,9 +213,8 @@ def write_text(path: Path, text: str) -> None:
 
 
 def _write_whole(path: Path, text: str) -> None:
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, path)
+    with appear_whole(path) as partial:
+        partial.write_text(text, encoding="utf-8")
 
 
 def _compact(value: Any, indent: int = 0) -> str:

@@ -9,8 +9,8 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from PIL import Image
 
-from mdtdist.export._files import appear_whole
 from mdtdist.export.normals import vertex_normals
+from mdtdist.files import appear_whole
 from mdtdist.representations import Mesh
 
 # Component types, buffer targets, filters and modes of the glTF 2.0 specification (OpenGL constants).

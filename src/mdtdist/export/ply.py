@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mdtdist.errors import InputError
-from mdtdist.export._files import appear_whole
+from mdtdist.files import appear_whole
 from mdtdist.representations import Gaussians
 
 _FIELDS = [

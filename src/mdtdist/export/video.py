@@ -8,7 +8,7 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from mdtdist.errors import InputError
-from mdtdist.export._files import appear_whole
+from mdtdist.files import appear_whole
 from mdtdist.render.turntable import preview, turntable
 from mdtdist.representations import Gaussians
 

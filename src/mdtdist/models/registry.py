@@ -10,6 +10,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from mdtdist.errors import InputError
+from mdtdist.files import appear_whole
 from mdtdist.models.slat_encoder import SLatEncoder
 from mdtdist.models.slat_flow import SLatFlowModel
 from mdtdist.models.slat_gaussian_decoder import SLatGaussianDecoder
@@ -71,10 +72,10 @@ def save(module: nn.Module, path: str | os.PathLike[str], *, dtype: torch.dtype 
         for key, value in module.state_dict().items()
     }
     weights, config = base.with_name(base.name + ".safetensors"), base.with_name(base.name + ".json")
-    save_file(tensors, f"{weights}.new")
-    Path(f"{config}.new").write_text(json.dumps(module.config, indent=2) + "\n")
-    os.replace(f"{weights}.new", weights)
-    os.replace(f"{config}.new", config)
+    with appear_whole(weights) as partial:
+        save_file(tensors, partial)
+    with appear_whole(config) as partial:
+        partial.write_text(json.dumps(module.config, indent=2) + "\n")
 
 
 def load(path: str | os.PathLike[str], *, device: str | torch.device = "cpu") -> nn.Module:

@@ -3,11 +3,11 @@
 import contextlib
 import json
 import math
-import os
 from pathlib import Path
 from typing import Any
 
 from mdtdist.errors import InputError
+from mdtdist.files import appear_whole
 
 
 def read_log(folder: Path) -> dict[str, list[tuple[int, float]]]:
@@ -58,6 +58,6 @@ def plot_run(folder: Path) -> Path:
         axis.set_title(name, fontsize=9)
         axis.tick_params(labelsize=7)
         axis.grid(alpha=0.3)
-    figure.savefig(folder / "curves.new.png", dpi=80)
-    os.replace(folder / "curves.new.png", folder / "curves.png")
+    with appear_whole(folder / "curves.png") as partial:
+        figure.savefig(partial, dpi=80)
     return folder / "curves.png"

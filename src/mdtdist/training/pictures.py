@@ -1,7 +1,6 @@
 """Small pictures of samples, kept with the run."""
 
 import math
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from jaxtyping import Bool, Float, Int, UInt8
 from PIL import Image
 from torch import Tensor, nn
 
+from mdtdist.files import appear_whole
 from mdtdist.render.cameras import orbit_camera
 from mdtdist.render.gaussian_rasterizer import render_gaussians
 from mdtdist.sparse import SparseTensor
@@ -43,9 +43,8 @@ def save_image_grid(path: Path, rows: Sequence[Sequence[Float[Tensor, "3 H W"]]]
 
 
 def _save_png(path: Path, pixels: UInt8[np.ndarray, "H W ..."]) -> None:
-    partial = path.with_name(f"{path.name}.new")
-    Image.fromarray(pixels).save(partial, format="PNG")
-    os.replace(partial, path)
+    with appear_whole(path) as partial:
+        Image.fromarray(pixels).save(partial, format="PNG")
 
 
 def save_latent_grid(

@@ -2,7 +2,6 @@
 
 import json
 import logging
-import os
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
@@ -12,6 +11,7 @@ from typing import Any
 import torch
 
 from mdtdist.errors import InputError
+from mdtdist.files import appear_whole
 from mdtdist.training.config import apply_overrides, from_dict, load_toml
 from mdtdist.training.distil import DistilConfig, DistilTask
 from mdtdist.training.flow import FlowConfig, FlowTask
@@ -91,6 +91,5 @@ def _keep_config(path: Path, config: RunConfig) -> None:
     config.out.mkdir(parents=True, exist_ok=True)
     if path.resolve() != (config.out / "config.toml").resolve():
         shutil.copyfile(path, config.out / "config.toml")
-    partial = config.out / "settings.json.new"
-    partial.write_text(json.dumps(asdict(config), indent=1, default=str) + "\n")
-    os.replace(partial, config.out / "settings.json")
+    with appear_whole(config.out / "settings.json") as partial:
+        partial.write_text(json.dumps(asdict(config), indent=1, default=str) + "\n")

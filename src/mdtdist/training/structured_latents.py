@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mdtdist.data.latents import LatentItem, latent_statistics
+from mdtdist.files import appear_whole
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,6 @@ class LatentNormalization:
             if values.get("encoder", key) == key:
                 return cls(torch.tensor(values["mean"]), torch.tensor(values["std"]))
         mean, std = latent_statistics([feats for feats, _ in items])
-        partial = path.with_name(f"{path.name}.{os.getpid()}.new")
-        partial.write_text(json.dumps({"mean": mean.tolist(), "std": std.tolist(), "encoder": key}, indent=1))
-        os.replace(partial, path)
+        with appear_whole(path) as partial:
+            partial.write_text(json.dumps({"mean": mean.tolist(), "std": std.tolist(), "encoder": key}, indent=1))
         return cls(mean, std)

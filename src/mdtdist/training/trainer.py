@@ -4,7 +4,6 @@ import contextlib
 import json
 import logging
 import math
-import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
@@ -15,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from mdtdist.errors import InputError
+from mdtdist.files import appear_whole
 from mdtdist.training.checkpoint import (
     MovingAverage,
     TrainingState,
@@ -292,6 +292,5 @@ class Trainer:
             for record in read_records(path)
             if record["step"] <= self.step and not (done and record["step"] == self.step and "lr" not in record)
         ]
-        partial = path.with_name("log.jsonl.new")
-        partial.write_text("".join(json.dumps(record) + "\n" for record in kept))
-        os.replace(partial, path)
+        with appear_whole(path) as partial:
+            partial.write_text("".join(json.dumps(record) + "\n" for record in kept))
