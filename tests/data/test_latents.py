@@ -83,7 +83,8 @@ def test_finished_latents_are_kept_and_read_by_training(prepared, encoders):
     assert [before == after for before, after in zip(stamps, again, strict=True)] == [n != 3 for n in range(8)]
     assert dense.shape == (5, 2, 4, 8, 8, 8) and torch.equal(dense, dense.half().float())
     with np.load(folder / f"{ids[3]}.npz") as data:
-        assert torch.equal(torch.from_numpy(data["feats"]), sparse[3][0]) and sparse[3][1].dtype == torch.int32
+        stored = torch.stack([torch.from_numpy(data[name]) for name in ("feats", "feats_mirrored")])
+    assert torch.equal(stored, sparse[3][0]) and sparse[3][1].dtype == torch.int32
 
 
 def test_another_encoder_has_another_folder(prepared, tmp_path):
@@ -103,7 +104,7 @@ def test_every_asset_counts_the_same_in_the_statistics(prepared, encoders):
     assert mean.item() == 2.5 and std.item() == 1.5
     values = json.loads((latent_folder(prepared.path, encoders["latent"], kind="latent") / "stats.json").read_text())
     latents = structured_latents(prepared, prepared.ids("train"), encoders["latent"])
-    mean, std = latent_statistics([feats for feats, _ in latents])
+    mean, std = latent_statistics([feats[0] for feats, _ in latents])
     torch.testing.assert_close((torch.tensor(values["mean"]), torch.tensor(values["std"])), (mean, std))
     assert values["num_assets"] == 5
 

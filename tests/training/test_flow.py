@@ -113,13 +113,18 @@ def test_sparse_batches_are_packed_and_normalised(prepared, networks):
     objects = batches.epochs.batch(2, 3)
     ids = [prepared.ids("train")[item] for item in objects]
     assert batch.layout == PackedLayout(tuple(len(prepared.voxels(sha)) for sha in ids))
-    start = 0
+    start, flips = 0, []
     for number, (item, sha) in enumerate(zip(objects, ids, strict=True)):
-        rows = slice(start, start := start + len(prepared.voxels(sha)))
-        assert torch.equal(batch.coords[rows, 1:], prepared.voxels(sha)) and (batch.coords[rows, 0] == number).all()
-        latent = batches.items["train"][item][0]
+        voxels = prepared.voxels(sha)
+        rows = slice(start, start := start + len(voxels))
+        flips.append(int(not torch.equal(batch.coords[rows, 1:], voxels)))
+        expected = torch.cat([31 - voxels[:, :1], voxels[:, 1:]], dim=1) if flips[-1] else voxels
+        assert torch.equal(batch.coords[rows, 1:], expected) and (batch.coords[rows, 0] == number).all()
+        latent, tokens = batches.items["train"][item][0][flips[-1]], batches.conditions["train"].tokens[item]
         torch.testing.assert_close(batches.normalization.denormalize(batch.x_0[rows]), latent, atol=1e-5, rtol=1e-5)
-    everything = [batches.normalization.normalize(feats) for feats, _ in batches.items["train"]]
+        assert (batch.cond[number] == tokens[:, flips[-1]].float()).flatten(1).all(1).any()
+    assert set(flips) == {0, 1}
+    everything = [batches.normalization.normalize(feats[0]) for feats, _ in batches.items["train"]]
     means, squares = (torch.stack([(f**p).mean(0) for f in everything]).mean(0) for p in (1, 2))
     torch.testing.assert_close(means, torch.zeros(4), atol=1e-4, rtol=0)
     torch.testing.assert_close(squares, torch.ones(4), atol=1e-3, rtol=0)

@@ -90,7 +90,7 @@ def test_statistics_are_averages_over_objects(tmp_path):
     (tmp_path / "enc.safetensors").write_bytes(b"weights")
     generator = torch.Generator().manual_seed(0)
     sizes = (400, 4000)
-    items = [(3 + 2 * torch.randn(n, FEATURES, generator=generator), torch.zeros(n, 3).int()) for n in sizes]
+    items = [(3 + 2 * torch.randn(2, n, FEATURES, generator=generator), torch.zeros(n, 3).int()) for n in sizes]
     items[1] = (items[1][0] + 4, items[1][1])
     fitted = LatentNormalization.load_or_fit(tmp_path / "enc", items)
     # Means 3 and 7 with equal weights, whatever the sizes: mean 5, variance 4 + 2^2.
@@ -103,10 +103,10 @@ def test_statistics_are_averages_over_objects(tmp_path):
 
 def test_statistics_are_kept_until_the_encoder_changes(tmp_path):
     weights = tmp_path / "enc.safetensors"
-    items = [(torch.randn(50, 2), torch.zeros(50, 3).int())]
+    items = [(torch.randn(2, 50, 2), torch.zeros(50, 3).int())]
     weights.write_bytes(b"one")
     first = LatentNormalization.load_or_fit(tmp_path / "enc", items)
-    kept = LatentNormalization.load_or_fit(tmp_path / "enc", [(torch.randn(50, 2), items[0][1])])
+    kept = LatentNormalization.load_or_fit(tmp_path / "enc", [(torch.randn(2, 50, 2), items[0][1])])
     assert torch.equal(first.mean, kept.mean) and torch.equal(first.std, kept.std)
     weights.write_bytes(b"two")
     again = LatentNormalization.load_or_fit(tmp_path / "enc", [(items[0][0] + 1, items[0][1])])
@@ -121,5 +121,7 @@ def test_latents_are_encoded_object_by_object_and_kept(prepared, networks):
         indices, tokens = prepared.features(sha)
         with torch.no_grad():
             mean, _ = encoder(SparseTensor(tokens.float(), pack_coords([indices])))
+            flipped = torch.cat([31 - indices[:, :1], indices[:, 1:]], dim=1)
+            mean_mirrored, _ = encoder(SparseTensor(tokens.float(), pack_coords([flipped])))
         assert torch.equal(coords, indices) and torch.equal(feats, kept)
-        torch.testing.assert_close(feats, mean, atol=2e-3, rtol=2e-3)  # kept in float16
+        torch.testing.assert_close(feats, torch.stack([mean, mean_mirrored]), atol=2e-3, rtol=2e-3)  # kept in float16

@@ -2,8 +2,8 @@
 
 The folders have the names and contents of TRELLIS: ``ss_latents/<encoder>/<sha256>.npz`` holds the posterior mean of
 the occupancy grid and of its mirror image, ``latents/<encoder>/<sha256>.npz`` that of the voxel features.
-``<encoder>`` names the weights too, so latents can never be stale. ``mdtdist prepare`` and the trainings write them
-through the same functions.
+Each file has the latent of the mirrored asset too. ``<encoder>`` names the weights as well, so latents can never be
+stale. ``mdtdist prepare`` and the trainings write them through the same functions.
 """
 
 import hashlib
@@ -22,18 +22,25 @@ from torch import Tensor, nn
 from mdtdist.data import files
 from mdtdist.data.dataset import PreparedFolder
 from mdtdist.errors import InputError
-from mdtdist.models import SLatEncoder, SparseStructureEncoder, load
+from mdtdist.models import SLatEncoder, SparseStructureEncoder, load, network_args
 from mdtdist.sparse import SparseTensor, pack_coords
 
 logger = logging.getLogger(__name__)
 
-LatentItem = tuple[Float[Tensor, "_ C"], Int[Tensor, "_ 3"]]  # the voxels of one asset; every item has its own N
+# Latents of one asset, plain and mirrored in x, and the plain voxels of both; every item has its own N.
+LatentItem = tuple[Float[Tensor, "2 _ C"], Int[Tensor, "_ 3"]]
 Encode = Callable[[nn.Module, PreparedFolder, str, str], dict[str, Tensor]]
 
 
 def mirror(grid: Tensor) -> Tensor:
     """Mirror grids ``[..., R, R, R]`` in x."""
     return grid.flip(-3)
+
+
+def mirror_coords(coords: Int[Tensor, "_ 3"], resolution: int) -> Int[Tensor, "_ 3"]:
+    """Voxels of the mirror image, row by row."""
+    x, y, z = coords.unbind(-1)
+    return torch.stack([resolution - 1 - x, y, z], dim=-1)
 
 
 @torch.no_grad()
@@ -47,10 +54,17 @@ def encode_structure(encoder: nn.Module, data: PreparedFolder, sha256: str, devi
 
 @torch.no_grad()
 def encode_structured(encoder: nn.Module, data: PreparedFolder, sha256: str, device: str) -> dict[str, Tensor]:
-    """``feats`` [N, C] and ``coords`` uint8 [N, 3] of one asset."""
+    """``feats`` and ``feats_mirrored`` [N, C], ``coords`` uint8 [N, 3] of one asset.
+
+    Row i of the mirrored latents belongs to the mirror image of voxel i. It is encoded from the same voxel feature,
+    which for image features is close to the feature of the mirrored pictures.
+    """
     coords, feats = data.features(sha256)
-    mean, _ = encoder(SparseTensor(feats.float().to(device), pack_coords([coords]).to(device)))
-    return {"feats": _rounded(mean), "coords": coords.to(torch.uint8)}
+    resolution = int(network_args(encoder)["resolution"])
+    both = pack_coords([coords, mirror_coords(coords, resolution)])
+    mean, _ = encoder(SparseTensor(torch.cat([feats, feats]).float().to(device), both.to(device)))
+    plain, mirrored = _rounded(mean).split(len(coords))
+    return {"feats": plain, "feats_mirrored": mirrored, "coords": coords.to(torch.uint8)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,13 +148,13 @@ def structure_latents(
 def structured_latents(
     data: PreparedFolder, ids: Sequence[str], encoder_path: Path, *, device: str = "cpu"
 ) -> list[LatentItem]:
-    """Posterior means and voxels of every object; those that are not there yet are encoded.
+    """Posterior means, plain and mirrored, and voxels of every object; those that are not there yet are encoded.
 
     Raises:
         InputError: if an object cannot be encoded.
     """
     items = _load(data, ids, encoder_path, kind="latent", device=device)
-    return [(item["feats"], item["coords"].int()) for item in items]
+    return [(torch.stack([item["feats"], item["feats_mirrored"]]), item["coords"].int()) for item in items]
 
 
 def latent_statistics(feats: Sequence[Float[Tensor, "_ C"]]) -> tuple[Float[Tensor, "C"], Float[Tensor, "C"]]:

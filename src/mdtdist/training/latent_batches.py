@@ -10,11 +10,11 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from mdtdist.data import PreparedFolder
-from mdtdist.data.latents import LatentItem, structure_latents, structured_latents
+from mdtdist.data.latents import LatentItem, mirror_coords, structure_latents, structured_latents
 from mdtdist.errors import InputError
 from mdtdist.evaluation.geometry import surface_f1
 from mdtdist.flow import DenseLayout, EulerSampler, Layout, PackedLayout, VelocityField, randn_like
-from mdtdist.models import load, sparse_velocity_field, velocity_field
+from mdtdist.models import load, network_args, sparse_velocity_field, velocity_field
 from mdtdist.sparse import pack_coords
 from mdtdist.training.conditions import ConditionBank, load_or_fit_image_encoder
 from mdtdist.training.pictures import save_latent_grid, save_structure_grid
@@ -144,7 +144,7 @@ class DenseBatches:
 
 
 class SparseBatches:
-    """Structured latents, normalised per channel, on the true voxels of each object."""
+    """Structured latents, normalised per channel, on the true voxels; half of the time all is mirrored in x."""
 
     def __init__(self, data: StageData, *, seed: int, device: str) -> None:
         self.data, self.device = data, device
@@ -160,12 +160,14 @@ class SparseBatches:
             split: ConditionBank(self.prepared, [ids[split][i] for i in kept[split]], encoder) for split in ids
         }
         self.decoder = load(data.decoder, device=device)
+        self.resolution = int(network_args(self.decoder)["resolution"])
         self.epochs = EpochSampler(len(self.items["train"]), seed)
 
     def train(self, step: int, batch_size: int, generator: torch.Generator) -> LatentBatch:
         objects = self.epochs.batch(step, batch_size)
-        plain = torch.zeros(batch_size, dtype=torch.bool)
-        return self._batch("train", objects, self.conditions["train"].draw(objects, plain, generator=generator))
+        mirrored = torch.rand(batch_size, generator=generator) < 0.5
+        cond = self.conditions["train"].draw(objects, mirrored, generator=generator)
+        return self._batch("train", objects, mirrored, cond)
 
     def validation(self) -> Iterator[tuple[LatentBatch, torch.Generator]]:
         for draw in range(_VALIDATION_DRAWS):
@@ -173,7 +175,7 @@ class SparseBatches:
             for objects in torch.arange(len(self.items["val"])).split(8):
                 plain = torch.zeros(len(objects), dtype=torch.bool)
                 cond = self.conditions["val"].draw(objects.tolist(), plain, generator=generator)
-                yield self._batch("val", objects.tolist(), cond), generator
+                yield self._batch("val", objects.tolist(), plain, cond), generator
 
     def judge(self, network: nn.Module, sampler: EulerSampler, folder: Path, step: int) -> dict[str, float]:
         batch, generator = next(iter(self.validation()))
@@ -187,22 +189,25 @@ class SparseBatches:
         )
         return figures
 
-    def _batch(self, split: str, objects: list[int], cond: Tensor) -> LatentBatch:
-        items = [self.items[split][i] for i in objects]
-        feats = self.normalization.normalize(torch.cat([feats for feats, _ in items]))
+    def _batch(self, split: str, objects: list[int], mirrored: Tensor, cond: Tensor) -> LatentBatch:
+        feats, coords = [], []
+        for i, flip in zip(objects, mirrored.tolist(), strict=True):
+            both, voxels = self.items[split][i]
+            feats.append(both[int(flip)])
+            coords.append(mirror_coords(voxels, self.resolution) if flip else voxels)
         return LatentBatch(
-            x_0=feats.to(self.device),
+            x_0=self.normalization.normalize(torch.cat(feats)).to(self.device),
             cond=cond.to(self.device),
-            layout=PackedLayout(tuple(len(feats) for feats, _ in items)),
+            layout=PackedLayout(tuple(len(part) for part in feats)),
             time_scale=self.data.time_scale,
-            coords=pack_coords([coords for _, coords in items]).to(self.device),
+            coords=pack_coords(coords).to(self.device),
         )
 
 
 def _small_enough(items: list[LatentItem], max_voxels: int, split: str) -> list[int]:
     """Indices of the objects with at most ``max_voxels`` voxels."""
-    kept = [i for i, (feats, _) in enumerate(items) if len(feats) <= max_voxels]
+    kept = [i for i, (feats, _) in enumerate(items) if feats.shape[1] <= max_voxels]
     if not kept:
-        least = min(len(feats) for feats, _ in items)
+        least = min(feats.shape[1] for feats, _ in items)
         raise InputError(f"max_voxels is {max_voxels}, but every object of split {split} has {least} or more; raise it")
     return kept

@@ -39,7 +39,7 @@ class LatentNormalization:
             values = json.loads(path.read_text())
             if values.get("encoder", key) == key:
                 return cls(torch.tensor(values["mean"]), torch.tensor(values["std"]))
-        mean, std = latent_statistics([feats for feats, _ in items])
+        mean, std = latent_statistics([feats[0] for feats, _ in items])
         with appear_whole(path) as partial:
             partial.write_text(json.dumps({"mean": mean.tolist(), "std": std.tolist(), "encoder": key}, indent=1))
         return cls(mean, std)
