@@ -1,4 +1,4 @@
-"""Files appear whole: written beside their place, then renamed."""
+"""Files appear whole: written beside their place, then renamed. A folder has one writer at a time."""
 
 import contextlib
 import os
@@ -28,6 +28,28 @@ def appear_whole(path: str | Path) -> Iterator[Path]:
         raise InputError(f"cannot write {path} ({error.strerror or error}); choose another place for it") from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def hold(folder: Path) -> Iterator[None]:
+    """Keep other processes that ask the same way out of ``folder`` until the block ends or this process dies.
+
+    Raises:
+        InputError: if another process holds it.
+    """
+    try:
+        import fcntl
+    except ImportError:  # Windows has other locks; there the user has to take care
+        yield
+        return
+    with (folder / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise InputError(
+                f"another process is writing into {folder}; wait for it or choose another folder"
+            ) from error
+        yield
 
 
 def _reserve(path: Path) -> Path:

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from mdtdist.errors import InputError
-from mdtdist.files import appear_whole
+from mdtdist.files import appear_whole, hold
 from mdtdist.training.config import apply_overrides, from_dict, load_toml
 from mdtdist.training.distil import DistilConfig, DistilTask
 from mdtdist.training.flow import FlowConfig, FlowTask
@@ -79,6 +79,12 @@ def run(path: Path, config: RunConfig, progress: Callable[[int, int, str], None]
 
     The seed decides the initial weights too; the global random state is left as it was.
     """
+    config.out.mkdir(parents=True, exist_ok=True)
+    with hold(config.out):
+        return _run(path, config, progress)
+
+
+def _run(path: Path, config: RunConfig, progress: Callable[[int, int, str], None] | None) -> dict[str, float]:
     _keep_config(path, config)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.trainer.seed)
@@ -88,7 +94,6 @@ def run(path: Path, config: RunConfig, progress: Callable[[int, int, str], None]
 
 def _keep_config(path: Path, config: RunConfig) -> None:
     """Copy the config file into the run folder, and write the values in force, overrides included."""
-    config.out.mkdir(parents=True, exist_ok=True)
     if path.resolve() != (config.out / "config.toml").resolve():
         shutil.copyfile(path, config.out / "config.toml")
     with appear_whole(config.out / "settings.json") as partial:
