@@ -7,6 +7,7 @@ import pytest
 
 from mdtdist.evaluation.baselines import Baseline
 from mdtdist.evaluation.benchmark import Quality
+from mdtdist.evaluation.kernel import KernelPairs
 from mdtdist.evaluation.methods import REFERENCE, TEACHER, Method
 from mdtdist.evaluation.page import results_page
 from mdtdist.evaluation.report import (
@@ -75,6 +76,11 @@ def test_frechet_distance_of_shifted_features(results):
     assert results.frechet(ONE_STEP) == pytest.approx(3 * 2.0**2)
 
 
+def test_kernel_distance_is_that_of_the_features(results):
+    features = results.qualities[STUDENT.name][0].features
+    assert results.kernel(STUDENT) == KernelPairs.of(features, true_features(), views=2).distance() > 0
+
+
 def test_speed_up_is_the_median_ratio(results):
     assert speed_up(results, STUDENT, FLOW_STAGES).value == pytest.approx(50)
     assert speed_up(results, STUDENT, STAGES).value == pytest.approx(2.15 / 0.19)
@@ -84,6 +90,7 @@ def test_checks_follow_the_numbers(results):
     found = {check.promise: check.holds for check in check_promises(results)}
     assert found == {
         "student 1+1 beats teacher 1+1 guided in Frechet distance": True,
+        "student 1+1 beats teacher 1+1 guided in kernel distance": True,
         "student 1+1 beats teacher 1+1 guided in structure distance to the teacher's 25+25": True,
         "student 1+1 beats teacher 1+1 guided in latent distance to the teacher's 25+25": True,
         "student 1+1, flow stages: at least 25 times faster than teacher 25+25 guided": True,
@@ -98,7 +105,7 @@ def test_a_broken_promise_is_told(results):
     slow = {STUDENT.name: {stage: [0.5] * 4 for stage in STAGES}}
     object.__setattr__(results, "qualities", {**results.qualities, **worse})
     object.__setattr__(results, "seconds", {**results.seconds, **slow})
-    assert [check.holds for check in check_promises(results)] == [False] * 5 + [True] * 2
+    assert [check.holds for check in check_promises(results)] == [False] * 6 + [True] * 2
 
 
 def test_page_and_numbers_agree(results, tmp_path):
@@ -107,7 +114,7 @@ def test_page_and_numbers_agree(results, tmp_path):
     record = json.loads((tmp_path / "r.json").read_text())
     assert record["methods"]["student 1+1"]["frechet"] == pytest.approx(3)
     assert record["methods"]["student 1+1"]["scores"]["iou"][0][0] == pytest.approx(0.29)
-    assert [check["holds"] for check in record["checks"]] == [True] * 7
+    assert [check["holds"] for check in record["checks"]] == [True] * 8
     page = results_page(results, checks, title="t", command="mdtdist evaluate", figures=[("a.png", "caption")])
     assert "| student 1+1 | 1 + 1 = 2 |" in page and "50.0 [50.0, 50.0]" in page
     assert "![caption](a.png)" in page and "*ridge*" in page and "**no**" not in page

@@ -11,8 +11,15 @@ from jaxtyping import Float
 
 from mdtdist.evaluation.baselines import Baseline
 from mdtdist.evaluation.benchmark import Quality
-from mdtdist.evaluation.bootstrap import Interval, bootstrap_mean, bootstrap_median, bootstrap_statistic
+from mdtdist.evaluation.bootstrap import (
+    NUM_RESAMPLES,
+    Interval,
+    bootstrap_mean,
+    bootstrap_median,
+    bootstrap_statistic,
+)
 from mdtdist.evaluation.frechet import FeatureGrams
+from mdtdist.evaluation.kernel import KernelPairs
 from mdtdist.evaluation.methods import REFERENCE, TEACHER, Method
 from mdtdist.evaluation.timing import FLOW_STAGES, STAGES
 from mdtdist.files import appear_whole
@@ -56,6 +63,7 @@ class Results:
     baselines: Sequence[Baseline] = ()
     guidance: tuple[float, float] = (0.0, 0.0)
     _grams: dict[tuple[str, int], FeatureGrams] = field(default_factory=dict, init=False, repr=False)
+    _pairs: dict[tuple[str, int], KernelPairs] = field(default_factory=dict, init=False, repr=False)
 
     def score(self, method: Method, name: str) -> Float[np.ndarray, "N"]:
         """One score per object, the mean over the seeds."""
@@ -69,6 +77,16 @@ class Results:
             if key not in self._grams:
                 self._grams[key] = FeatureGrams.of(quality.features, self.true_features, views=self.views)
             values.append(self._grams[key].distance(weights))
+        return float(np.mean(values))
+
+    def kernel(self, method: Method, weights: Float[np.ndarray, "N"] | None = None) -> float:
+        """Kernel distance to the true renders, the mean over the seeds, with weighted objects."""
+        values = []
+        for index, quality in enumerate(self.qualities[method.name]):
+            key = (method.name, index)
+            if key not in self._pairs:
+                self._pairs[key] = KernelPairs.of(quality.features, self.true_features, views=self.views)
+            values.append(self._pairs[key].distance(weights))
         return float(np.mean(values))
 
     def total(self, method: Method, stages: Sequence[str]) -> Float[np.ndarray, "T"]:
@@ -118,7 +136,15 @@ def _quality_checks(results: Results, student: Method, rival: Method) -> list[Ch
         len(results.object_ids),
         num_resamples=FRECHET_RESAMPLES,
     )
-    checks = [_difference_check(f"{student.name} beats {rival.name} in Frechet distance", frechet)]
+    kernel = bootstrap_statistic(
+        lambda weights: results.kernel(student, weights) - results.kernel(rival, weights),
+        len(results.object_ids),
+        num_resamples=NUM_RESAMPLES,
+    )
+    checks = [
+        _difference_check(f"{student.name} beats {rival.name} in Frechet distance", frechet),
+        _difference_check(f"{student.name} beats {rival.name} in kernel distance", kernel),
+    ]
     for name, label in (
         ("structure_distance", "structure distance to the teacher's 25+25"),
         ("latent_distance", "latent distance to the teacher's 25+25"),
@@ -193,6 +219,7 @@ def _method_json(results: Results, method: Method) -> dict[str, Any]:
         "nfe": {"structure": qualities[0].nfe[0], "latent": qualities[0].nfe[1]},
         "num_empty": [quality.num_empty for quality in qualities],
         "frechet": _rounded([results.frechet(method)])[0],
+        "kernel": _rounded([results.kernel(method)])[0],
         "scores": {name: [_rounded(quality.scores[name]) for quality in qualities] for name in qualities[0].scores},
         "seconds": {stage: _rounded(values) for stage, values in results.seconds.get(method.name, {}).items()},
     }
