@@ -25,8 +25,8 @@ NETWORKS = {
     "slat_decoder_gs": ("slat_vae/slat_dec_gs", "ckpts/slat_dec_gs"),
     "sparse_structure_flow_model": ("ss_flow/flow", "ckpts/ss_flow"),
     "slat_flow_model": ("slat_flow/flow", "ckpts/slat_flow"),
-    "sparse_structure_flow_model_student": ("ss_student_ours/student", "ckpts/ss_flow_student"),
-    "slat_flow_model_student": ("slat_student_ours/student", "ckpts/slat_flow_student"),
+    "sparse_structure_flow_model_student": ("ss_student_endpoint/student", "ckpts/ss_flow_student"),
+    "slat_flow_model_student": ("slat_student_endpoint/student", "ckpts/slat_flow_student"),
 }
 # Only for measuring the paper's objective beside ours; not shipped.
 PAPER_NETWORKS = {
@@ -43,12 +43,15 @@ def pack(runs: Path, out: Path, networks: dict[str, tuple[str, str]]) -> None:
     for suffix in (".json", ".safetensors"):
         shutil.copyfile(runs / f"image_encoder{suffix}", out / f"ckpts/image_encoder{suffix}")
     normalization = json.loads((runs / "slat_vae/slat_normalization.json").read_text())
-    teacher = SamplerConfig(steps=25, rescale_t=3.0, cfg_strength=1.0, cfg_interval=(0.5, 1.0))
+    # The guidance that the students were distilled with, chosen on the validation split.
+    structure, latent = (
+        SamplerConfig(steps=25, rescale_t=3.0, cfg_strength=w, cfg_interval=(0.5, 1.0)) for w in (1.0, 3.0)
+    )
     config = PipelineConfig(
         models={role: name for role, (_, name) in networks.items()},
         samplers={
-            ("teacher", "structure"): teacher,
-            ("teacher", "latent"): teacher,
+            ("teacher", "structure"): structure,
+            ("teacher", "latent"): latent,
             ("student", "structure"): SamplerConfig(steps=1, cfg_strength=0.0),
             ("student", "latent"): SamplerConfig(steps=1, cfg_strength=0.0),
         },

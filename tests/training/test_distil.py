@@ -8,8 +8,9 @@ import torch
 from safetensors.torch import load_file
 
 from mdtdist.cli.main import main
+from mdtdist.errors import InputError
 from mdtdist.flow import Guidance
-from mdtdist.models import load
+from mdtdist.models import load, save
 from mdtdist.training.config import from_dict
 from mdtdist.training.distil import DistilConfig, DistilTask
 from mdtdist.training.trainer import Trainer, TrainerConfig
@@ -95,6 +96,43 @@ def test_training_brings_a_displaced_student_back(prepared, networks, tmp_path):
     before = task.evaluate(tmp_path, 0)["paired_1"]
     trainer = Trainer(task, TrainerConfig(num_samples=320, batch_size=8, lr=0.02, ema=0.5), tmp_path)
     assert trainer.run()["paired_1"] < 0.5 * before  # observed 0.32
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_stored_batches_ask_the_teacher_once(stage, prepared, networks, monkeypatch):
+    values = {"objective": "endpoint", "options": {"steps": 2}, "stored_batches": 2}
+    config = from_dict(DistilConfig, settings(stage, prepared, networks, **values))
+    task = DistilTask(config, seed=0, device="cpu")
+    with torch.no_grad():
+        task.module.out_layer.bias += 0.25
+    forward, asked = task.teacher.forward, []
+    monkeypatch.setattr(task.teacher, "forward", lambda *args: asked.append(1) or forward(*args))
+    losses = []
+    for step in range(6):
+        result = task.loss(step, 2, torch.Generator().manual_seed(step))
+        assert set(result) == {"loss"}
+        losses.append(result["loss"].item())
+        asked.append(-step - 1)
+    questions = [asked[: asked.index(-1)], asked[asked.index(-1) + 1 : asked.index(-2)]]
+    assert all(questions) and asked[asked.index(-2) + 1 :] == [-3, -4, -5, -6]
+    # Two batches in an order that changes from epoch to epoch, each with its own loss.
+    first = sorted(losses[:2])
+    assert first[0] != first[1] and sorted(losses[2:4]) == first and sorted(losses[4:]) == first
+
+
+def test_the_student_may_start_from_other_weights(prepared, networks, tmp_path):
+    other = load(networks / "structure" / "flow")
+    with torch.no_grad():
+        other.out_layer.bias += 1
+    save(other, tmp_path / "other")
+    config = from_dict(DistilConfig, settings("structure", prepared, networks, student=str(tmp_path / "other")))
+    task = DistilTask(config, seed=0, device="cpu")
+    assert equal(clone(task.module), clone(other)) and not equal(clone(task.module), clone(task.teacher))
+
+
+def test_stored_batches_need_an_objective_with_targets(prepared, networks):
+    with pytest.raises(InputError, match="only the objective endpoint has targets"):
+        from_dict(DistilConfig, settings("structure", prepared, networks, stored_batches=3))
 
 
 @pytest.mark.parametrize("stage", STAGES)

@@ -32,7 +32,7 @@ def runs(tmp_path_factory) -> Path:
         save(randomized(*ENCODERS[stage]), folder / f"{short}_vae" / f"{short}_enc")
         save(randomized(*DECODERS[stage]), folder / f"{short}_vae" / decoder)
         save(randomized(*FLOWS[stage], seed=1), folder / f"{short}_flow" / "flow")
-        for seed, variant in enumerate(("ours", "paper"), 2):
+        for seed, variant in enumerate(("endpoint", "paper"), 2):
             save(randomized(*FLOWS[stage], seed=seed), folder / f"{short}_student_{variant}" / "student")
     statistics = {"mean": [0.5] * 4, "std": [2.0] * 4}
     (folder / "slat_vae" / "slat_normalization.json").write_text(json.dumps(statistics))

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from mdtdist.objectives.endpoint import EndpointConfig, EndpointLoss, endpoint_loss
 from mdtdist.objectives.mdt import (
     MDTConfig,
     MDTLoss,
@@ -30,14 +31,18 @@ class Objective:
 
 OBJECTIVES: dict[str, Objective] = {
     "mdt": Objective(MDTConfig, mdt_loss),
+    "endpoint": Objective(EndpointConfig, endpoint_loss),
 }
 
 __all__ = [
     "OBJECTIVES",
+    "EndpointConfig",
+    "EndpointLoss",
     "MDTConfig",
     "MDTLoss",
     "Objective",
     "TransportResidual",
+    "endpoint_loss",
     "mdt_loss",
     "transport_residual",
     "velocity_distillation_loss",
