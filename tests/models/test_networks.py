@@ -22,14 +22,18 @@ def _sparse(name, grid, *, rows=slice(None)):
         return network(grid, t, cond).feats
     if name == "SLatEncoder":
         return torch.cat(network(grid), dim=1)
-    fields = ("means", "scales", "rotations", "opacities", "sh")
+    fields = FIELDS[name]
     scenes = network(grid)
     parts = [torch.cat([getattr(scene, f).flatten(1 if f != "opacities" else 0) for scene in scenes]) for f in fields]
     rows_of = [part.reshape(len(grid.coords), -1) for part in parts]
     return torch.cat(rows_of, dim=1)
 
 
-SPARSE = {"SLatFlowModel": 4, "SLatEncoder": 6, "SLatGaussianDecoder": 4}
+FIELDS = {
+    "SLatGaussianDecoder": ("means", "scales", "rotations", "opacities", "sh"),
+    "SLatRadianceFieldDecoder": ("coords", "trivec", "density", "features_dc"),
+}
+SPARSE = {"SLatFlowModel": 4, "SLatEncoder": 6, "SLatGaussianDecoder": 4, "SLatRadianceFieldDecoder": 4}
 
 
 @pytest.mark.parametrize("name", sorted(SPARSE))
@@ -38,7 +42,7 @@ def test_sparse_network_ignores_row_order_and_other_items(name):
     expected = _sparse(name, grid)
     assert expected.std() > 1e-3
     other, order = shuffled(grid)
-    atol = 1e-5 if name == "SLatGaussianDecoder" else 1e-9  # the decoder activates in float32
+    atol = 1e-5 if name in FIELDS else 1e-9  # the decoders give float32
     assert torch.allclose(_sparse(name, other), expected[order], atol=atol)
     alone = [_sparse(name, item, rows=slice(i, i + 1)) for i, item in enumerate(items(grid))]
     assert torch.allclose(torch.cat(alone), expected, atol=atol)
@@ -152,6 +156,18 @@ def test_exponential_scale_has_the_same_bias():
     network = build("SLatGaussianDecoder", **{**CONFIGS["SLatGaussianDecoder"], "representation_config": rep})
     (scene,) = network(random_grid((3,), channels=4, resolution=8, dtype=torch.float32))
     assert torch.allclose(scene.scales, torch.tensor((4e-3**2 + 9e-4**2) ** 0.5), rtol=1e-4)
+
+
+def test_radiance_field_names_the_raw_channels_in_their_order():
+    network = tiny("SLatRadianceFieldDecoder")
+    raw = torch.arange(2.0 * 26).view(2, 26)  # 2 x 3 x 3 vectors, 2 density weights, 2 x 3 colour weights
+    coords = torch.tensor([[0, 1, 2, 3], [1, 4, 5, 6]], dtype=torch.int32)
+    first, second = network.to_strivec(SparseTensor(raw, coords))
+    assert first.coords.tolist() == [[1, 2, 3]] and second.coords.tolist() == [[4, 5, 6]] and second.resolution == 8
+    assert torch.equal(first.trivec, torch.arange(18.0).view(1, 2, 3, 3) + 1)
+    assert first.density.tolist() == [[18, 19]]
+    assert first.features_dc.tolist() == [[[[20, 21, 22]], [[23, 24, 25]]]]
+    assert second.trivec[0, 1, 2, 0] == 26 + 9 + 6 + 1
 
 
 def test_perturbation_points_are_hammersley_points():

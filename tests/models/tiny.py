@@ -33,6 +33,12 @@ CONFIGS: dict[str, dict[str, Any]] = {
         "window_size": 4,
         "representation_config": REPRESENTATION,
     },
+    "SLatRadianceFieldDecoder": {
+        **_TRANSFORMER,
+        "latent_channels": 4,
+        "window_size": 4,
+        "representation_config": {"rank": 2, "dim": 3},
+    },
     "SLatFlowModel": {**_FLOW, "patch_size": 2, "io_block_channels": [8]},
 }
 

@@ -4,17 +4,21 @@ A case is a json (class names, constructor and sampler arguments) and a safetens
 ``input.<name>`` and ``output.<name>``.
 """
 
+import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from mdtdist.conditioning.dinov2 import DinoVisionTransformer
 from mdtdist.flow import EulerSampler, Guidance, LinearPath, Trajectory, time_grid
 from mdtdist.models import build, sparse_velocity_field, velocity_field
 from mdtdist.representations import Gaussians
+from mdtdist.representations.flexicubes import CubeField, extract_dual_surface, mesh_from_cubes
 from mdtdist.sparse import SparseTensor, downsample
+from tests.parity.meshes import align_mesh, match_points
 
 
 @dataclass(frozen=True)
@@ -82,6 +86,84 @@ def _gaussian_arrays(items: list[Gaussians]) -> dict[str, Tensor]:
         "rotation": torch.cat([item.rotations for item in items]),
         "opacity": torch.cat([item.opacities for item in items])[:, None],
     }
+
+
+def slat_dec_rf(case: Case) -> dict[str, Tensor]:
+    network = _network(case.config, case.weights)
+    raw: list[Tensor] = []
+    _record_output(network.out_layer, raw)
+    items = network(SparseTensor(case.inputs["feats"], case.inputs["coords"]))
+    return {
+        "raw": raw[0],
+        "num_nodes": torch.tensor([len(item) for item in items]),
+        # The reference keeps an octree: positions in the unit cube, and the depth of a voxel.
+        "position": torch.cat([item.centers + 0.5 for item in items]),
+        "depth": torch.cat([torch.full((len(item), 1), math.log2(item.resolution)) for item in items]),
+        **{name: torch.cat([getattr(item, name) for item in items]) for name in ("trivec", "density", "features_dc")},
+    }
+
+
+def slat_dec_mesh(case: Case) -> dict[str, Tensor]:
+    network = _network(case.config, case.weights)
+    subdivided: list[SparseTensor] = []
+    _record_output(network.upsample[0], subdivided)
+    raw = network.cubes(SparseTensor(case.inputs["feats"], case.inputs["coords"]))
+    outputs = {
+        "up0_feats": subdivided[0].feats,
+        "up0_coords": subdivided[0].coords,
+        "raw": raw.feats,
+        "raw_coords": raw.coords,
+    }
+    for item, mesh in enumerate(network.to_meshes(raw)):
+        names = (f"vertices{item}", f"faces{item}", f"vertex_attrs{item}")
+        outputs |= dict(zip(names, align_mesh(mesh, *(case.outputs[name] for name in names[:2])), strict=True))
+    return outputs
+
+
+def flexicubes(case: Case) -> dict[str, Tensor]:
+    outputs: dict[str, Tensor] = {}
+    for name, resolution in case.config["res"].items():
+        replay = _dense_cubes if f"{name}.sdf" in case.inputs else _sparse_cubes
+        for key, value in replay(case, name, resolution).items():
+            outputs[f"{name}.{key}"] = value
+    return outputs
+
+
+def _sparse_cubes(case: Case, name: str, resolution: int) -> dict[str, Tensor]:
+    outputs: dict[str, Tensor] = {}
+    for prefix, training in (("", False), ("train_", True)):
+        raw, coords = case.inputs[f"{name}.feats"], case.inputs[f"{name}.coords"][:, 1:]
+        mesh = mesh_from_cubes(raw, coords, resolution=resolution, training=training)
+        names = [prefix + part for part in ("vertices", "faces", "vertex_attrs")]
+        recorded = (case.outputs[f"{name}.{part}"] for part in names[:2])
+        outputs |= dict(zip(names, align_mesh(mesh, *recorded), strict=True))
+        if mesh.training is not None:
+            order = match_points(mesh.training.grid_positions, case.outputs[f"{name}.train_tsdf_v"])
+            outputs["train_reg_loss"] = mesh.training.regularizer[None]
+            outputs["train_tsdf_v"] = mesh.training.grid_positions[order]
+            outputs["train_tsdf_s"] = mesh.training.grid_sdf[order]
+    return outputs
+
+
+def _dense_cubes(case: Case, name: str, resolution: int) -> dict[str, Tensor]:
+    weights = [case.inputs[f"{name}.{part}"] for part in ("beta", "alpha", "gamma")]
+    axis = torch.arange(resolution)
+    field = CubeField(
+        positions=case.inputs[f"{name}.vertices_grid"],
+        sdf=case.inputs[f"{name}.sdf"],
+        coords=torch.cartesian_prod(axis, axis, axis),
+        corners=case.inputs[f"{name}.cubes"].long(),
+        weights=torch.cat([*weights[:2], weights[2][:, None]], dim=1),
+    )
+    outputs: dict[str, Tensor] = {}
+    for prefix, variant in (("", field), ("default.", replace(field, weights=None))):
+        names = [prefix + part for part in ("vertices", "faces")]
+        recorded = (case.outputs[f"{name}.{part}"] for part in names)
+        aligned = align_mesh(extract_dual_surface(variant), *recorded)
+        outputs |= dict(zip(names, aligned[:2], strict=True))
+    deviation = extract_dual_surface(field, training=True).deviation
+    assert deviation is not None
+    return {**outputs, "l_dev_mean": deviation.mean()[None]}
 
 
 def slat_flow(case: Case) -> dict[str, Tensor]:
@@ -173,13 +255,38 @@ def _sample(
     return euler.sample(field, noise, num_samples=num_samples or len(noise), negative=negative)
 
 
+def eval_dinov2(case: Case) -> dict[str, Tensor]:
+    network = DinoVisionTransformer(**case.config["args"])
+    network.load_state_dict(case.weights, strict=True)
+    outputs = {}
+    for size in (name.removeprefix("row.") for name in case.inputs if name.startswith("row.")):
+        image = case.inputs[f"row.{size}"][:, :, None] * case.inputs[f"col.{size}"][:, None, :]
+        height, width = (int(side) // network.patch_size for side in size.split("x"))
+        tokens = network(image[None])[0]
+        normed, first_patch = network.norm(tokens), network.num_prefix_tokens
+        outputs |= {
+            f"pos.{size}": network.positions(height, width)[0],
+            f"prenorm.{size}": tokens,
+            f"cls.{size}": normed[0],
+            f"reg_norm.{size}": normed[1:first_patch],
+            f"patch_norm.{size}": normed[first_patch:],
+        }
+    return outputs
+
+
 FAMILIES: dict[str, Callable[[Case], dict[str, Tensor]]] = {
+    "eval_dinov2": eval_dinov2,
+    "eval_dinov2_reg": eval_dinov2,
     "ss_enc": ss_enc,
     "ss_dec": ss_dec,
     "ss_flow": ss_flow,
     "ss_flow_p2": ss_flow,
     "slat_enc": slat_enc,
     "slat_dec_gs": slat_dec_gs,
+    "slat_dec_mesh": slat_dec_mesh,
+    "slat_dec_rf": slat_dec_rf,
+    "flexicubes": flexicubes,
+    "flexicubes_noise": flexicubes,
     "slat_flow": slat_flow,
     "sampler": sampler,
     "e2e": e2e,

@@ -38,9 +38,10 @@ def tolerance(name: str) -> float:
 def read_case(folder: Path, name: str) -> Case:
     """The json and the tensors of a case."""
     parts: dict[str, dict[str, Tensor]] = {"weight": {}, "input": {}, "output": {}}
-    for key, value in load_file(folder / f"{name}.safetensors").items():
-        kind, _, rest = key.partition(".")
-        parts[kind][rest] = value
+    for file in (f"{name}.safetensors", f"{name}.out.safetensors"):  # some cases keep their outputs apart
+        for key, value in load_file(folder / file).items() if (folder / file).exists() else ():
+            kind, _, rest = key.partition(".")
+            parts[kind][rest] = value
     config = json.loads((folder / f"{name}.json").read_text())
     return Case(config, parts["weight"], parts["input"], parts["output"])
 

@@ -12,7 +12,15 @@ from tests.parity.replay import largest_difference, main, replay, tolerance
 DATA = Path(__file__).parent / "data"
 
 
-@pytest.mark.parametrize("name", sorted(FAMILIES))
+RECORDED = sorted(path.stem for path in DATA.glob("*.json"))
+
+
+def test_every_family_has_a_recorded_case_here_or_a_reason():
+    # The smallest mesh decoder has 2.5 MB of weights; tests/models/test_slat_mesh_decoder.py replays its last blocks.
+    assert set(FAMILIES) - set(RECORDED) == {"slat_dec_mesh"}
+
+
+@pytest.mark.parametrize("name", RECORDED)
 def test_recorded_case(name):
     # Observed differences: at most 1.7e-6 (ss_dec).
     verdict = replay(DATA, name)

@@ -8,6 +8,8 @@ def initialize_transformer(module: nn.Module) -> None:
 
     Zero modulation and output make an untrained flow predict zero velocity and every block start as the identity.
     """
+    if next(module.parameters()).is_meta:
+        return  # nothing to fill, and on the meta device normal_ imports torch's compiler, which takes seconds
     for name, child in module.named_modules():
         if isinstance(child, nn.Linear):
             if "adaLN_modulation" in name or name == "out_layer":

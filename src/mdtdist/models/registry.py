@@ -2,20 +2,28 @@
 
 import json
 import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
-from torch import nn
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from mdtdist.errors import InputError
 from mdtdist.files import appear_whole
 from mdtdist.models.slat_encoder import SLatEncoder
 from mdtdist.models.slat_flow import SLatFlowModel
 from mdtdist.models.slat_gaussian_decoder import SLatGaussianDecoder
+from mdtdist.models.slat_mesh_decoder import SLatMeshDecoder
+from mdtdist.models.slat_radiance_field_decoder import SLatRadianceFieldDecoder
 from mdtdist.models.sparse_structure_flow import SparseStructureFlowModel
 from mdtdist.models.sparse_structure_vae import SparseStructureDecoder, SparseStructureEncoder
+from mdtdist.models.weights import check_fit, read_header, read_tensors
+from mdtdist.nn import set_torso_dtype
 
 NETWORKS: dict[str, type[nn.Module]] = {
     network.__name__: network
@@ -25,6 +33,8 @@ NETWORKS: dict[str, type[nn.Module]] = {
         SparseStructureFlowModel,
         SLatEncoder,
         SLatGaussianDecoder,
+        SLatMeshDecoder,
+        SLatRadianceFieldDecoder,
         SLatFlowModel,
     )
 }
@@ -57,6 +67,69 @@ def network_args(module: nn.Module) -> dict[str, Any]:
     return dict(config["args"])
 
 
+@dataclass(frozen=True)
+class NetworkFiles:
+    """A network on disk.
+
+    Attributes:
+        config: json with the class ``name`` and its ``args``.
+        weights: safetensors file with its state dict.
+    """
+
+    config: Path
+    weights: Path
+
+    @classmethod
+    def at(cls, base: str | os.PathLike[str]) -> "NetworkFiles":
+        """The two files ``<base>.json`` and ``<base>.safetensors``."""
+        base = Path(base)
+        return cls(base.with_name(base.name + ".json"), base.with_name(base.name + ".safetensors"))
+
+    def read_config(self) -> dict[str, Any]:
+        """The ``name`` and ``args`` of the network.
+
+        Raises:
+            InputError: if the json is missing or damaged.
+        """
+        try:
+            config = json.loads(self.config.read_text())
+            return {"name": str(config["name"]), "args": dict(config["args"])}
+        except FileNotFoundError as err:
+            raise InputError(f"{self.config} is missing; a checkpoint is a .json beside a .safetensors") from err
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as err:
+            raise InputError(
+                f"{self.config} is not a network config with 'name' and 'args' ({type(err).__name__}: {err})"
+            ) from err
+
+    def skeleton(self) -> nn.Module:
+        """The network with its parameters on the meta device: their names, shapes and types, without their memory.
+
+        Raises:
+            InputError: if the json is missing, damaged, or does not describe a network we have.
+        """
+        config = self.read_config()
+        try:
+            with _WithoutMemory():
+                return build(config["name"], **config["args"])
+        except Exception as err:  # whatever a constructor makes of wrong arguments
+            cause = str(err) if isinstance(err, ValueError) else f"{type(err).__name__}: {err}"
+            raise InputError(f"{self.config} does not describe a network: {cause}") from err
+
+
+class _WithoutMemory(TorchFunctionMode):
+    """Parameters to be filled (``torch.empty``) are made on the meta device; constants are computed as ever.
+
+    With everything on the meta device the constants that no checkpoint holds would be lost, and the first arithmetic
+    there imports torch's compiler, which takes seconds.
+    """
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = dict(kwargs or {})
+        if func is torch.empty and kwargs.get("device") is None:
+            kwargs["device"] = "meta"
+        return func(*args, **kwargs)
+
+
 def save(module: nn.Module, path: str | os.PathLike[str], *, dtype: torch.dtype | None = None) -> None:
     """Write ``<path>.json`` and ``<path>.safetensors`` of a module made by ``build``; each file appears whole.
 
@@ -65,52 +138,49 @@ def save(module: nn.Module, path: str | os.PathLike[str], *, dtype: torch.dtype 
         path: path without suffix.
         dtype: storage type of floating-point tensors; None keeps theirs.
     """
-    base = Path(path)
-    base.parent.mkdir(parents=True, exist_ok=True)
     tensors = {
         key: value.detach().to("cpu", dtype if value.is_floating_point() and dtype else value.dtype).contiguous()
         for key, value in module.state_dict().items()
     }
-    weights, config = base.with_name(base.name + ".safetensors"), base.with_name(base.name + ".json")
-    with appear_whole(weights) as partial:
-        save_file(tensors, partial)
-    with appear_whole(config) as partial:
-        partial.write_text(json.dumps(module.config, indent=2) + "\n")
+    config: Any = module.config
+    write_files(NetworkFiles.at(path), config, tensors)
 
 
-def load(path: str | os.PathLike[str], *, device: str | torch.device = "cpu") -> nn.Module:
-    """Read a network written by ``save`` or in the official layout; float16 storage is widened to float32.
+def write_files(files: NetworkFiles, config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
+    """Write a network's two files, the json last; each appears whole."""
+    files.weights.parent.mkdir(parents=True, exist_ok=True)
+    with appear_whole(files.weights) as partial:
+        save_file(dict(tensors), partial)
+    with appear_whole(files.config) as partial:
+        partial.write_text(json.dumps(config, indent=2) + "\n")
+
+
+def load(
+    path: str | os.PathLike[str] | NetworkFiles,
+    *,
+    device: str | torch.device = "cpu",
+    torso_dtype: torch.dtype = torch.float32,
+) -> nn.Module:
+    """Read a network written by ``save`` or in the official layout; stored types are converted to the module's.
+
+    Everything is checked before the data is read. No time goes into initial weights, no memory into a second copy.
+
+    Args:
+        path: path without suffix, or the two files where they have different names.
+        device: where the tensors go.
+        torso_dtype: type in which the blocks store their matrices and compute, whatever the config says: float16 as
+            published, bfloat16, or float32, which a CPU is fast in. The rest is float32.
 
     Raises:
         InputError: if a file is missing or damaged, or keys or shapes do not fit; names the file and the tensor.
     """
-    base = Path(path)
-    config_path, weights_path = base.with_name(base.name + ".json"), base.with_name(base.name + ".safetensors")
-    for file in (config_path, weights_path):
-        if not file.is_file():
-            raise InputError(f"{file} is missing; a checkpoint is a .json beside a .safetensors")
-    try:
-        config = json.loads(config_path.read_text())
-        module = build(config["name"], **config["args"])
-    except (json.JSONDecodeError, KeyError, TypeError) as err:
-        raise InputError(f"{config_path} is not a network config with 'name' and 'args': {err}") from err
-    try:
-        tensors = load_file(weights_path)
-    except Exception as err:  # safetensors has its own exception types for truncated or foreign files
-        raise InputError(f"{weights_path} is not a whole safetensors file: {err}; copy it again") from err
-    _check_fit(module, tensors, weights_path)
-    module.load_state_dict(tensors)
-    return module.to(device).eval()
-
-
-def _check_fit(module: nn.Module, tensors: dict[str, torch.Tensor], where: Path) -> None:
+    files = path if isinstance(path, NetworkFiles) else NetworkFiles.at(path)
+    module = files.skeleton()
+    set_torso_dtype(module, torso_dtype)
     expected = module.state_dict()
-    for key, value in expected.items():
-        if key not in tensors:
-            raise InputError(f"{where} lacks the tensor '{key}' {tuple(value.shape)}; it does not fit its json")
-        if tensors[key].shape != value.shape:
-            shape = tuple(tensors[key].shape)
-            raise InputError(f"{where}: tensor '{key}' has shape {shape}; its json expects {tuple(value.shape)}")
-    extra = next((key for key in tensors if key not in expected), None)
-    if extra is not None:
-        raise InputError(f"{where} has the tensor '{extra}', which its json does not know")
+    check_fit(read_header(files.weights), expected, files.weights)
+    dtypes = {key: value.dtype for key, value in expected.items()}
+    tensors = read_tensors(files.weights, dtypes, device=device)
+    module.load_state_dict(tensors, assign=True)
+    assert not any(value.is_meta for value in chain(module.parameters(), module.buffers()))
+    return module.to(device).eval()

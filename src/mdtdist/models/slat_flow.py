@@ -15,6 +15,8 @@ from mdtdist.nn import (
     TimestepEmbedder,
     absolute_position_embedding,
     modulation,
+    narrow,
+    set_torso_dtype,
 )
 from mdtdist.sparse import SparseTensor, batch_groups
 
@@ -89,10 +91,13 @@ class SLatFlowModel(nn.Module):
         self.norm_out = LayerNorm32(widths[0], eps=1e-5, elementwise_affine=False)
         self.out_layer = nn.Linear(widths[0], out_channels)
         initialize_transformer(self)
+        if use_fp16:
+            set_torso_dtype(self, torch.float16)
 
     def forward(self, x: SparseTensor, t: Float[Tensor, "B"], cond: Float[Tensor, "B L D"]) -> SparseTensor:
         emb = self.t_embedder(t)
-        mod = self.adaLN_modulation(emb) if self.share_mod else emb
+        mod = narrow(self, self.adaLN_modulation(emb) if self.share_mod else emb)
+        emb, cond = narrow(self, emb), narrow(self, cond)
         h, skips, fine_levels = self.encode(x, emb)
         positions = absolute_position_embedding(h.coords[:, 1:], h.feats.shape[1]).to(h.feats.dtype)
         tokens = PackedTokens(batch_groups(h), h.batch, h.lengths)
@@ -105,13 +110,13 @@ class SLatFlowModel(nn.Module):
             if self.use_skip_connection:
                 h = h.replace(torch.cat([h.feats, skip.feats], dim=-1))
             h = out_block(h, emb, fine_levels.pop() if out_block.up else None)
-        return x.replace(self.out_layer(self.norm_out(h.feats)))
+        return x.replace(self.out_layer(self.norm_out(h.feats).to(x.feats.dtype)))
 
     def encode(
         self, x: SparseTensor, emb: Float[Tensor, "B C"]
     ) -> tuple[SparseTensor, list[SparseTensor], list[SparseTensor]]:
         """The input stage: coarse tokens, the skip of every input block, and the voxels before each down-sampling."""
-        h, skips, fine_levels = x.replace(self.input_layer(x.feats)), [], []
+        h, skips, fine_levels = x.replace(narrow(self, self.input_layer(x.feats))), [], []
         for block in self.input_blocks:
             if block.down:
                 fine_levels.append(h)

@@ -1,5 +1,6 @@
 """The flow transformer of the structure latent: a dense grid under image or text condition."""
 
+import torch
 from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -13,6 +14,8 @@ from mdtdist.nn import (
     absolute_position_embedding,
     dense_grid_coords,
     modulation,
+    narrow,
+    set_torso_dtype,
 )
 
 
@@ -66,19 +69,22 @@ class SparseStructureFlowModel(nn.Module):
         self.norm_out = LayerNorm32(model_channels, eps=1e-5, elementwise_affine=False)
         self.out_layer = nn.Linear(model_channels, out_channels * patch_size**3)
         initialize_transformer(self)
+        if use_fp16:
+            set_torso_dtype(self, torch.float16)
 
     def forward(
         self, x: Float[Tensor, "B C R R R"], t: Float[Tensor, "B"], cond: Float[Tensor, "B L D"]
     ) -> Float[Tensor, "B C2 R R R"]:
         p = self.patch_size
         patches = rearrange(x, "b c (x i) (y j) (z k) -> b (x y z) (c i j k)", i=p, j=p, k=p)
-        h = self.input_layer(patches) + self.pos_emb
+        h = narrow(self, self.input_layer(patches) + self.pos_emb)
         mod = self.t_embedder(t)
         if self.share_mod:
             mod = self.adaLN_modulation(mod)
+        mod, cond = narrow(self, mod), narrow(self, cond)
         tokens = DenseTokens()
         for block in self.blocks:
             h = block(h, mod, cond, tokens)
-        h = self.out_layer(self.norm_out(h))
+        h = self.out_layer(self.norm_out(h.to(x.dtype)))
         side = self.resolution // p
         return rearrange(h, "b (x y z) (c i j k) -> b c (x i) (y j) (z k)", x=side, y=side, z=side, i=p, j=p, k=p)

@@ -8,7 +8,7 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from mdtdist.nn.norms import ChannelLayerNorm32, GroupNorm32
+from mdtdist.nn import ChannelLayerNorm32, GroupNorm32, narrow, set_torso_dtype
 
 
 class ResBlock3d(nn.Module):
@@ -82,13 +82,15 @@ class SparseStructureEncoder(nn.Module):
         self.blocks = nn.ModuleList(blocks)
         self.middle_block = nn.Sequential(*[ResBlock3d(channels[-1]) for _ in range(num_res_blocks_middle)])
         self.out_layer = _output_head(norm_type, channels[-1], 2 * latent_channels)
+        if use_fp16:
+            set_torso_dtype(self, torch.float16)
 
     def forward(self, x: Float[Tensor, "B 1 R R R"]) -> tuple[Float[Tensor, "B C r r r"], Float[Tensor, "B C r r r"]]:
         """Mean and log-variance."""
-        h = self.input_layer(x)
+        h = narrow(self, self.input_layer(x))
         for block in self.blocks:
             h = block(h)
-        mean, logvar = self.out_layer(self.middle_block(h)).chunk(2, dim=1)
+        mean, logvar = self.out_layer(self.middle_block(h).to(x.dtype)).chunk(2, dim=1)
         return mean, logvar
 
 
@@ -116,12 +118,14 @@ class SparseStructureDecoder(nn.Module):
                 blocks.append(UpsampleBlock3d(width, channels[level + 1]))
         self.blocks = nn.ModuleList(blocks)
         self.out_layer = _output_head(norm_type, channels[-1], out_channels)
+        if use_fp16:
+            set_torso_dtype(self, torch.float16)
 
     def forward(self, x: Float[Tensor, "B C r r r"]) -> Float[Tensor, "B 1 R R R"]:
-        h = self.middle_block(self.input_layer(x))
+        h = self.middle_block(narrow(self, self.input_layer(x)))
         for block in self.blocks:
             h = block(h)
-        return self.out_layer(h)
+        return self.out_layer(h.to(x.dtype))
 
 
 def sample_posterior(

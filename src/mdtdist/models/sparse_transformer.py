@@ -1,10 +1,18 @@
 """The transformer that the structured-latent encoder and decoders share."""
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from mdtdist.models.initialization import initialize_transformer
-from mdtdist.nn import LayerNorm32, PackedTokens, TransformerBlock, absolute_position_embedding
+from mdtdist.nn import (
+    LayerNorm32,
+    PackedTokens,
+    TransformerBlock,
+    absolute_position_embedding,
+    narrow,
+    set_torso_dtype,
+)
 from mdtdist.sparse import SparseTensor, batch_groups, window_groups
 
 
@@ -44,14 +52,20 @@ class SparseTransformer(nn.Module):
         self.norm_out = LayerNorm32(model_channels, eps=1e-5, elementwise_affine=False)
         self.out_layer = nn.Linear(model_channels, out_channels)
         initialize_transformer(self)
+        if use_fp16:
+            set_torso_dtype(self, torch.float16)
 
     def features(self, x: SparseTensor) -> Float[Tensor, "N out_channels"]:
         """The output of the linear head for every row."""
+        return self.out_layer(self.norm_out(self.torso(x).to(x.feats.dtype)))
+
+    def torso(self, x: SparseTensor) -> Float[Tensor, "N model_channels"]:
+        """The output of the last block for every row, in the type of the blocks."""
         h = self.input_layer(x.feats)
-        h = h + absolute_position_embedding(x.coords[:, 1:], h.shape[1]).to(h.dtype)
+        h = narrow(self, h + absolute_position_embedding(x.coords[:, 1:], h.shape[1]).to(h.dtype))
         for index, block in enumerate(self.blocks):
             h = block(h, PackedTokens(self._groups(x, index), x.batch, x.lengths))
-        return self.out_layer(self.norm_out(h))
+        return h
 
     def _groups(self, x: SparseTensor, index: int):  # type: ignore[no-untyped-def]
         if self.attn_mode == "full":

@@ -4,6 +4,7 @@ from mdtdist.nn.attention import CrossAttention, DenseTokens, PackedTokens, Self
 from mdtdist.nn.blocks import FeedForward, ModulatedCrossBlock, SparseResBlock, TransformerBlock, modulation
 from mdtdist.nn.embeddings import TimestepEmbedder, absolute_position_embedding, dense_grid_coords
 from mdtdist.nn.norms import ChannelLayerNorm32, GroupNorm32, LayerNorm32, MultiHeadRMSNorm
+from mdtdist.nn.precision import narrow, set_torso_dtype
 
 __all__ = [
     "ChannelLayerNorm32",
@@ -23,4 +24,6 @@ __all__ = [
     "absolute_position_embedding",
     "dense_grid_coords",
     "modulation",
+    "narrow",
+    "set_torso_dtype",
 ]

@@ -2,6 +2,7 @@
 
 from mdtdist.render.cameras import Camera, orbit_camera
 from mdtdist.render.gaussian_rasterizer import Rendering, render_gaussians, render_gaussians_plain
+from mdtdist.render.strivec_renderer import render_strivec, strivec_at
 from mdtdist.render.turntable import contact_sheet, preview, turntable
 
 __all__ = [
@@ -12,5 +13,7 @@ __all__ = [
     "preview",
     "render_gaussians",
     "render_gaussians_plain",
+    "render_strivec",
+    "strivec_at",
     "turntable",
 ]

@@ -2,5 +2,6 @@
 
 from mdtdist.representations.gaussians import SH_C0, Gaussians
 from mdtdist.representations.mesh import Mesh
+from mdtdist.representations.strivec import Strivec
 
-__all__ = ["SH_C0", "Gaussians", "Mesh"]
+__all__ = ["SH_C0", "Gaussians", "Mesh", "Strivec"]

@@ -109,7 +109,8 @@ class _ConvParameters(nn.Module):
         super().__init__()
         self.weight = nn.Parameter(torch.empty(out_channels, kernel_size, kernel_size, kernel_size, in_channels))
         self.bias = nn.Parameter(torch.zeros(out_channels))
-        nn.init.normal_(self.weight, std=(in_channels * kernel_size**3) ** -0.5)
+        if not self.weight.is_meta:  # normal_ imports torch's compiler there, which takes seconds
+            nn.init.normal_(self.weight, std=(in_channels * kernel_size**3) ** -0.5)
 
 
 class SparseConv3d(nn.Module):
