@@ -3,9 +3,9 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mdtdist.pipelines import Asset, ImageTo3D
+    from mdtdist.pipelines import Asset, ImageTo3D, TextTo3D
 
-__all__ = ["Asset", "ImageTo3D"]
+__all__ = ["Asset", "ImageTo3D", "TextTo3D"]
 __version__ = "0.1.0"
 
 

@@ -66,6 +66,43 @@ def test_folder_steps_pair_and_json_output(chair, model, tmp_path, capsys):
     assert files(tmp_path / "out") == ["bench.json", "bench.ply", "chair.json", "chair.ply"]
 
 
+def test_views_are_one_object(chair, model, tmp_path, capsys):
+    other = save_object(tmp_path / "in" / "side.png", (30, 40, 220))
+    arguments = ["generate", chair, other, "--out", str(tmp_path / "out"), "--model", model, "--formats", "ply"]
+    assert main([*arguments, "--views", "multidiffusion", "--steps", "2", "--json"]) == 0
+    (record,) = json.loads(capsys.readouterr().out)
+    assert record["images"] == [chair, other] and record["views"] == "multidiffusion"
+    assert record["nfe"] == {"structure": 4, "latent": 4}
+    assert files(tmp_path / "out") == ["chair.json", "chair.ply"]
+
+
+def test_structure_of_a_mesh_guidance_and_low_memory(chair, model, tmp_path, capsys):
+    mesh = tmp_path / "slab.obj"
+    mesh.write_text("v 0 0 0\nv 1 0 0\nv 1 1 0\nf 1 2 3\n")
+    arguments = ["generate", chair, "--out", str(tmp_path / "out"), "--model", model, "--formats", "ply", "--json"]
+    assert main([*arguments, "--structure", str(mesh), "--teacher", "--guidance", "1,off", "--low-memory"]) == 0
+    (record,) = json.loads(capsys.readouterr().out)
+    assert record["nfe"] == {"structure": 0, "latent": 5} and "structure" not in record["seconds"]
+
+
+def test_decoders_decide_the_files(chair, tmp_path, capsys):
+    model = str(write_pipeline(tmp_path / "all", all_decoders=True))
+    arguments = ["generate", chair, "--out", str(tmp_path / "out"), "--model", model, "--json"]
+    assert main([*arguments, "--decoders", "mesh,rf", "--faces", "200", "--texture-size", "0"]) == 0
+    (record,) = json.loads(capsys.readouterr().out)
+    assert files(tmp_path / "out") == ["chair.glb", "chair.json", "chair.safetensors"]
+    assert record["decoders"] == ["mesh", "rf"] and record["mesh"]["colors"] == "vertices"
+    assert record["mesh"]["faces"] < 300 < record["mesh"]["faces_before"]
+    assert main([*arguments, "--formats", "ply"]) == 0  # a mesh is not decoded where no file needs it
+    assert json.loads(capsys.readouterr().out)[0]["decoders"] == ["gs"]
+
+
+def test_too_many_voxels_are_a_failure_in_one_sentence(chair, model, tmp_path, capsys):
+    arguments = ["generate", chair, "--out", str(tmp_path / "out"), "--model", model, "--formats", "ply"]
+    assert main([*arguments, "--max-voxels", "2"]) == 1
+    assert "expected at most 2" in capsys.readouterr().err and files(tmp_path / "out") == []
+
+
 def student_only(folder: Path, model: str) -> str:
     """A copy of the model without its teacher flows."""
     shutil.copytree(model, folder / "student")
@@ -120,13 +157,27 @@ def bad_arguments(folder: Path, chair: str, model: str) -> dict[str, tuple[list[
         "zero latent steps": ([chair, "--model", model, "--steps", "1,0"], "steps is '1,0'"),
         "three steps": ([chair, "--model", model, "--steps", "1,2,3"], "steps is '1,2,3'"),
         "steps in words": ([chair, "--model", model, "--steps", "one"], "steps is 'one'"),
-        "unknown format": ([chair, "--model", model, "--formats", "ply,obj"], "format 'obj' is unknown"),
+        "unknown format": ([chair, "--model", model, "--formats", "ply,stl"], "format 'stl' is unknown"),
         "no format": ([chair, "--model", model, "--formats", ","], "is unknown"),
         "negative seed": ([chair, "--model", model, "--seed", "-1"], "seed is -1"),
         "seed in words": ([chair, "--model", model, "--seed", "x"], "seed is 'x'"),
         "guidance in words": ([chair, "--model", model, "--guidance", "x"], "guidance is 'x'"),
+        "negative guidance": ([chair, "--model", model, "--guidance", "off,-1"], "guidance is 'off,-1'"),
+        "neither image nor text": (["--model", model], "images or --prompt; got neither"),
+        "image and text": ([chair, "--prompt", "a chair", "--model", model], "images or --prompt; got both"),
+        "text for a model of images": (["--prompt", "a chair", "--model", model], "use ImageTo3D"),
+        "views of a text": (["--prompt", "a chair", "--views", "stochastic"], "--views goes with images"),
+        "unknown decoder": ([chair, "--model", model, "--decoders", "gs,nerf"], "decoder 'nerf' is unknown"),
+        "absent decoder": ([chair, "--model", model, "--decoders", "gs,mesh"], "has no 'mesh' decoder"),
+        "format without its decoder": ([chair, "--decoders", "mesh", "--formats", "ply"], "ply needs the decoder gs"),
+        "missing structure": ([chair, "--model", model, "--structure", "gone.glb"], "'gone.glb' cannot be used"),
+        "no voxels": ([chair, "--model", model, "--max-voxels", "0"], "max-voxels is 0"),
+        "few faces": ([chair, "--model", model, "--faces", "3"], "faces is 3"),
+        "huge texture": ([chair, "--model", model, "--texture-size", "9000"], "texture-size is 9000"),
+        "no time": ([chair, "--model", model, "--time-budget", "0"], "time-budget is '0'"),
+        "missing student": ([chair, "--model", model, "--student", "./gone"], "student './gone' does not exist"),
         "no teacher": ([chair, "--model", student_only(folder, model), "--teacher"], "has no 'teacher' flows"),
-        "damaged weights": ([chair, "--model", damaged(folder, model)], "not a whole safetensors file"),
+        "damaged weights": ([chair, "--model", damaged(folder, model)], "is cut short inside its header"),
         "unknown device": ([chair, "--model", model, "--device", "cuda:99"], "device 'cuda:99' is not available"),
         "unknown option": ([chair, "--model", model, "--colour"], "unrecognized arguments: --colour"),
     }
@@ -136,7 +187,10 @@ CASES = (
     "not an image", "truncated", "huge side", "huge file", "fully transparent", "no foreground", "one of two bad",
     "missing image", "folder without images", "same name twice", "unknown model", "wrong local path", "hub id",
     "not a model folder", "zero steps", "negative steps", "zero latent steps", "three steps", "steps in words",
-    "unknown format", "no format", "negative seed", "seed in words", "guidance in words", "no teacher",
+    "unknown format", "no format", "negative seed", "seed in words", "guidance in words", "negative guidance",
+    "neither image nor text", "image and text", "text for a model of images", "views of a text", "unknown decoder",
+    "absent decoder", "format without its decoder", "missing structure", "no voxels", "few faces", "huge texture",
+    "no time", "missing student", "no teacher",
     "damaged weights", "unknown device", "unknown option",
 )  # fmt: skip
 

@@ -1,6 +1,8 @@
 """Reading, checking and cropping images."""
 
 import io
+import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -63,6 +65,30 @@ def test_crop_is_premultiplied_without_bleeding_of_hidden_colours():
     pixels[30:50, 20:60, 3] = 230
     half = crop_to_object(Image.fromarray(pixels))
     torch.testing.assert_close(half[0, 64, 64], torch.tensor(230 / 255), atol=2 / 255, rtol=0)
+
+
+@pytest.mark.parametrize("size", [64, 518])
+def test_crop_is_that_of_trellis_bit_for_bit(size):
+    """The published preprocessing, step by step, on soft alpha, odd sizes and a box that leaves the image."""
+    rng = np.random.default_rng(1)
+    pixels = rng.integers(0, 256, (37, 53, 4), np.uint8)
+    pixels[:, :30, 3] = 255
+    image = Image.fromarray(pixels)
+    rows, columns = np.nonzero(pixels[..., 3] > 0.8 * 255)
+    centre = (columns.min() + columns.max()) / 2, (rows.min() + rows.max()) / 2
+    side = int(max(np.ptp(columns), np.ptp(rows)) * 1.2)
+    box = (centre[0] - side // 2, centre[1] - side // 2, centre[0] + side // 2, centre[1] + side // 2)
+    straight = np.array(image.crop(box).resize((size, size), Image.Resampling.LANCZOS)).astype(np.float32) / 255
+    seen = (straight[:, :, :3] * straight[:, :, 3:4] * 255).astype(np.uint8)
+    crop = crop_to_object(image, size=size)
+    np.testing.assert_array_equal(crop[:3].permute(1, 2, 0).numpy(), seen.astype(np.float32) / 255)
+    np.testing.assert_array_equal(crop[3].numpy(), straight[:, :, 3])
+
+
+def test_colours_are_cut_off_and_not_rounded():
+    image = Image.new("RGBA", (100, 80), (200, 0, 0, 229))
+    crop = crop_to_object(image, size=32)
+    assert 200 * 229 / 255 > 179.5 and round(255 * float(crop[0, 16, 16])) == 179
 
 
 def test_crop_keeps_left_and_right():
@@ -168,6 +194,29 @@ def test_bad_image_is_one_sentence(tmp_path, case):
 def test_unknown_background_remover_is_an_input_error():
     with pytest.raises(InputError, match="'border' or 'rembg'"):
         load_image(Image.new("RGB", (32, 32)), background="magic")
+
+
+def test_missing_background_remover_names_its_extra(monkeypatch):
+    monkeypatch.setitem(sys.modules, "rembg", None)  # as if it were not installed
+    with pytest.raises(InputError, match=r"pip install 'mdtdist\[background\]'"):
+        load_image(Image.new("RGB", (32, 32)), background="rembg")
+
+
+def test_background_remover_gives_the_alpha(monkeypatch):
+    """The remover sees at most 1024 pixels a side, and alpha is what it says."""
+    sizes = []
+
+    def remove(image, *, session):
+        sizes.append((image.size, session))
+        image.putalpha(Image.new("L", image.size))
+        image.paste((9, 9, 9, 255), (100, 100, 300, 200))
+        return image
+
+    monkeypatch.setattr("mdtdist.conditioning.image._background_session", lambda: "session")
+    monkeypatch.setitem(sys.modules, "rembg", SimpleNamespace(remove=remove))
+    image = load_image(Image.new("RGB", (2048, 900), "white"), background="rembg")
+    assert sizes == [((1024, 450), "session")]
+    assert np.asarray(image.getchannel("A")).sum() == 255 * 200 * 100
 
 
 def test_list_images_sorts_and_filters(tmp_path):

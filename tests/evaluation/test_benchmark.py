@@ -64,7 +64,7 @@ def test_without_guidance_weights_there_is_one_teacher(pipe):
 
 
 def test_students_of_another_folder_join(pipe, folders, tmp_path):
-    other = write_pipeline(tmp_path / "other")
+    other = write_pipeline(tmp_path / "other", first_seed=100)
     add_students(pipe, "paper", other)
     assert student_suffixes(pipe.config) == ["_student", "_student_paper"]
     assert list_methods(pipe.config)[-1].name == "student paper 2+2"

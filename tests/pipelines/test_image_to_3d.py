@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -66,14 +67,27 @@ def test_one_step_is_noise_minus_velocity(pipe):
     torch.testing.assert_close(asset.gaussians.sh, gaussians.sh, atol=1e-5, rtol=1e-5)
 
 
+def decided_batch(pipe, images, **options):
+    """A seed, and its batch, with no logit near 0.
+
+    A batch differs from single runs by rounding, observed 2e-6 on logits: no more, but a logit that near to 0 changes
+    the voxels. About one seed in five has a logit within 1e-4 of 0.
+    """
+    for seed in range(20):
+        batch = pipe(images, seed=seed, **options)
+        if all(asset.logits.abs().min() > 1e-4 for asset in batch):
+            return seed, batch
+    raise AssertionError("every seed has a logit near 0")
+
+
 @pytest.mark.parametrize("flows", ["student", "teacher"])
 def test_batch_equals_one_by_one(pipe, flows):
     images = [picture(), picture((20, 200, 90), (20, 4, 40, 60)), picture((0, 0, 255))]
-    batch = pipe(images, steps=2, seed=1, flows=flows)
+    seed, batch = decided_batch(pipe, images, steps=2, flows=flows)
     assert len(batch) == 3 and batch[0].batch_size == 3
     assert len({asset.num_voxels for asset in batch}) > 1  # otherwise the batch could be mixed up unseen
     for image, asset in zip(images, batch, strict=True):
-        assert_same(asset, pipe(image, steps=2, seed=1, flows=flows))
+        assert_same(asset, pipe(image, steps=2, seed=seed, flows=flows))
 
 
 def test_seed_decides_and_repeats(pipe):
@@ -132,7 +146,7 @@ def test_occupied_is_row_major_and_strictly_positive():
 def test_empty_structure_is_a_clear_failure():
     logits = torch.full((2, 2, 2, 2), -1.0)
     logits[0] = 1
-    with pytest.raises(EmptyStructureError, match="image 1 .*largest logit -1.00"):
+    with pytest.raises(EmptyStructureError, match="sample 1 .*largest logit -1.00"):
         occupied(logits)
 
 
@@ -181,15 +195,21 @@ def test_save_writes_by_suffix(pipe, tmp_path, monkeypatch):
     calls = []
     for name in ("write_glb", "write_preview", "write_turntable"):
         monkeypatch.setattr(f"mdtdist.export.{name}", lambda subject, path, name=name: calls.append((name, subject)))
-    monkeypatch.setattr("mdtdist.export.extract_mesh", lambda logits, gaussians: (logits, gaussians))
+    finished = SimpleNamespace(mesh="mesh")
+    monkeypatch.setattr("mdtdist.export.extract_surface", lambda logits, target_faces: (logits, target_faces))
+    monkeypatch.setattr(
+        "mdtdist.export.finish_mesh", lambda *given, **options: calls.append((given, options)) or finished
+    )
     asset = pipe(picture())
     for name in ("a.glb", "a.MP4", "a.gif", "a.png"):
         asset.save(tmp_path / name)
+    (surface, gaussians), options = calls.pop(0)
+    assert surface == (asset.logits, 4000) and gaussians is asset.gaussians and options == {"faces": 4000}
     assert [name for name, _ in calls] == ["write_glb", "write_turntable", "write_turntable", "write_preview"]
-    assert calls[0][1] == (asset.logits, asset.gaussians) and calls[1][1] is asset.gaussians
+    assert calls[0][1] == "mesh" and calls[1][1] is asset.gaussians
     assert {"mesh", "save_glb", "save_mp4", "save_gif", "save_png"} <= set(asset.timings)
-    with pytest.raises(InputError, match="unknown format 'obj'; expected glb, ply"):
-        asset.save(tmp_path / "a.obj")
+    with pytest.raises(InputError, match="unknown format 'stl'; expected glb, obj"):
+        asset.save(tmp_path / "a.stl")
     with pytest.raises(InputError):
         asset.save(tmp_path / "missing" / "a.ply")
     assert list(tmp_path.iterdir()) == []

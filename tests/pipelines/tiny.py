@@ -23,7 +23,7 @@ _REPRESENTATION = {
     "perturb_offset": True, "voxel_size": 1.5, "num_gaussians": 4, "2d_filter_kernel_size": 0.1,
     "3d_filter_kernel_size": 9e-4, "scaling_bias": 0.02, "opacity_bias": 0.5, "scaling_activation": "softplus",
 }  # fmt: skip
-_ARGS = {
+ARGS = {
     "sparse_structure_decoder": (
         "SparseStructureDecoder",
         dict(out_channels=1, latent_channels=8, num_res_blocks=1, num_res_blocks_middle=1, channels=[16, 8]),
@@ -41,26 +41,46 @@ _ARGS = {
         dict(resolution=RESOLUTION, patch_size=2, num_io_res_blocks=1, io_block_channels=[8], **_FLOW),
     ),
 }  # fmt: skip
+_MORE_DECODERS = {
+    "slat_decoder_mesh": (
+        "ElasticSLatMeshDecoder",
+        dict(
+            resolution=RESOLUTION, model_channels=256, latent_channels=8, num_blocks=1, num_heads=2, mlp_ratio=0.25,
+            attn_mode="swin", window_size=8, representation_config={"use_color": True},
+        ),
+    ),
+    "slat_decoder_rf": (
+        "ElasticSLatRadianceFieldDecoder",
+        dict(
+            resolution=RESOLUTION, model_channels=24, latent_channels=8, num_blocks=1, num_heads=2, mlp_ratio=2,
+            attn_mode="swin", window_size=8, representation_config={"rank": 2, "dim": 4},
+        ),
+    ),
+}  # fmt: skip
 
 
-def randomize(network: nn.Module, seed: int) -> nn.Module:
-    """Random values also where the initialisation is zero, so that every input reaches the output."""
-    generator = torch.Generator().manual_seed(seed)
-    for parameter in network.parameters():
-        with torch.no_grad():
+def random_network(role: str, seed: int) -> nn.Module:
+    """The network of a role, the same in every run.
+
+    Random values also where the initialisation is zero, so that every input reaches the output.
+    """
+    name, args = (ARGS | _MORE_DECODERS)[role.removesuffix("_student")]
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        torch.manual_seed(seed)  # the initialisation draws from the global generator
+        network = models.build(name, **args)
+        for parameter in network.parameters():
             scale = 1 / max(parameter[0].numel(), 1) ** 0.5 if parameter.ndim > 1 else 0.1
-            parameter.add_(scale * torch.randn(parameter.shape, generator=generator))
+            parameter.add_(scale * torch.randn(parameter.shape))
     return network
 
 
-def write_pipeline(folder: Path, *, students: bool = True) -> Path:
-    """Write the folder; with ``students`` also the two student flows."""
-    roles = list(_ARGS)
+def write_pipeline(folder: Path, *, students: bool = True, all_decoders: bool = False, first_seed: int = 0) -> Path:
+    """Write the folder; with ``students`` also the two student flows, with ``all_decoders`` mesh and radiance field."""
+    roles = [*ARGS, *(_MORE_DECODERS if all_decoders else [])]
     if students:
         roles += ["sparse_structure_flow_model_student", "slat_flow_model_student"]
-    for seed, role in enumerate(roles):
-        name, args = _ARGS[role.removesuffix("_student")]
-        models.save(randomize(models.build(name, **args), seed), folder / "ckpts" / role)
+    for seed, role in enumerate(roles, first_seed):
+        models.save(random_network(role, seed), folder / "ckpts" / role)
     generator = torch.Generator().manual_seed(0)
     components = torch.randn(896, COND_CHANNELS, generator=generator) / 30
     ImageTokenEncoder.with_projection(torch.zeros(896), components).save(folder / "ckpts" / "image_tokens")

@@ -34,9 +34,9 @@ def run(args: argparse.Namespace) -> int:
     paths = collect_images(args.images)
 
     from mdtdist.conditioning.image import prepare_image
-    from mdtdist.pipelines import ImageTo3D, locate_model
+    from mdtdist.pipelines import ImageTo3D, resolve_model
 
-    locate_model(args.model)
+    resolve_model(args.model)
     crops = {path.stem: prepare_image(path) for path in paths}
     out = check_writable(args.out)
     _say(f"loading the model {args.model}", start)

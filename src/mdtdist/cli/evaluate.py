@@ -65,14 +65,14 @@ def run(args: argparse.Namespace) -> int:
         _print_baselines(_baselines(PreparedFolder(args.data), args, say), as_json=args.json)
         return 0
     from mdtdist.evaluation.methods import add_students, grid_resolution
-    from mdtdist.pipelines import ImageTo3D, locate_model
+    from mdtdist.pipelines import ImageTo3D, resolve_model
 
-    locate_model(args.model)
+    resolve_model(args.model)
     PreparedFolder(args.data)
     out = check_writable(args.out)
     pipe = ImageTo3D.from_pretrained(args.model, device=args.device)
     for label, folder in others.items():
-        add_students(pipe, label, locate_model(folder))
+        add_students(pipe, label, resolve_model(folder))
     data = PreparedFolder(args.data, resolution=grid_resolution(pipe))
     baselines = [] if args.no_baselines or args.split != "test" else _baselines(data, args, say)
     results, figures = _measure(pipe, data, args, seeds, baselines, say)

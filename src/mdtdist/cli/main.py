@@ -16,12 +16,14 @@ from mdtdist.errors import InputError
 # One module of the same name per command, with ``add_parser(subparsers)`` and ``run(args) -> int``. A module is
 # imported only when its command runs: the list below must stay quick to print.
 COMMANDS = {
-    "generate": "make 3D assets from images",
+    "generate": "make 3D assets from images or text",
     "info": "describe a model",
+    "convert": "make a model folder of student checkpoints",
     "prepare": "turn a folder of 3D files into training data",
     "train": "train a network",
     "distill": "distil a flow teacher into a few-step student",
     "evaluate": "measure models on held-out objects",
+    "bench": "time a model at full size, with random weights",
     "demo": "generate from example images and compare teacher and student on one page",
 }
 

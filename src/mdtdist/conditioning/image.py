@@ -7,7 +7,9 @@ same crop, so training and use see the same framing.
 import io
 import os
 import warnings
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -89,28 +91,29 @@ def object_box(alpha: np.ndarray) -> tuple[float, float, float, float]:
 
 
 def crop_to_object(image: Image.Image, *, size: int = CROP_SIZE) -> Float[Tensor, "4 S S"]:
-    """Crop an RGBA image (straight alpha) to its object and premultiply it on black.
+    """Crop an RGBA image (straight alpha) to its object and premultiply it on black, bit for bit as TRELLIS does.
 
     Returns:
-        RGB times alpha, and alpha, in [0, 1], display-referred; Lanczos resampling on the premultiplied colours.
+        RGB times alpha, and alpha, in [0, 1], display-referred. Pillow resamples the premultiplied colours (Lanczos),
+        so that colours hidden under transparent pixels do not bleed into the edge, and gives back straight ones.
 
     Raises:
         InputError: if there is no object, or one smaller than 8 pixels.
     """
     box = object_box(np.asarray(image.getchannel("A")))
-    # Mode "RGBa" is premultiplied: colours hidden under transparent pixels do not bleed into the edge.
     left, top, right, bottom = (round(edge) for edge in box)
-    premultiplied = image.convert("RGBa").crop((left, top, right, bottom))
-    crop = np.asarray(premultiplied.resize((size, size), Image.Resampling.LANCZOS)).copy()
-    crop[..., :3] = np.minimum(crop[..., :3], crop[..., 3:])  # Lanczos overshoots at edges
-    return torch.from_numpy(crop).permute(2, 0, 1).float() / 255
+    resized = image.crop((left, top, right, bottom)).resize((size, size), Image.Resampling.LANCZOS)
+    crop = np.asarray(resized, np.float32) / 255
+    # The published encoder saw 8-bit colours that were cut off, not rounded, in float32.
+    crop[..., :3] = (crop[..., :3] * crop[..., 3:] * 255).astype(np.uint8).astype(np.float32) / 255
+    return torch.from_numpy(crop).permute(2, 0, 1).contiguous()
 
 
-def prepare_image(source: ImageSource, *, background: str = "border") -> Float[Tensor, "4 S S"]:
+def prepare_image(source: ImageSource, *, background: str = "border", size: int = CROP_SIZE) -> Float[Tensor, "4 S S"]:
     """:func:`load_image` and :func:`crop_to_object`; errors name the source."""
     image = load_image(source, background=background)
     try:
-        return crop_to_object(image)
+        return crop_to_object(image, size=size)
     except InputError as err:
         raise InputError(f"{_describe(source)}: {err}") from err
 
@@ -196,7 +199,8 @@ def _cut_out(image: Image.Image, name: str, background: str) -> Image.Image:
     """Give an opaque image the alpha of its estimated foreground."""
     longest = max(image.size)
     if longest > 1024:
-        image = image.resize([max(1, round(s * 1024 / longest)) for s in image.size], Image.Resampling.LANCZOS)
+        # As TRELLIS does it, rounding errors of the factor included: the size decides which pixels the crop takes.
+        image = image.resize([max(1, int(s * (1024 / longest))) for s in image.size], Image.Resampling.LANCZOS)
     if background == "rembg":
         image = _remove_background(image)
     elif background == "border":
@@ -216,8 +220,22 @@ def _cut_out(image: Image.Image, name: str, background: str) -> Image.Image:
 def _remove_background(image: Image.Image) -> Image.Image:
     try:
         import rembg
-    except ImportError as err:
+    except (ImportError, SystemExit) as err:  # without its runtime it leaves the program
         raise InputError(
             "background='rembg' needs an extra; install it with: pip install 'mdtdist[background]'"
         ) from err
-    return rembg.remove(image, session=rembg.new_session("u2net")).convert("RGBA")
+    return rembg.remove(image, session=_background_session()).convert("RGBA")
+
+
+@cache
+def _background_session() -> Any:
+    """The network "u2net" that TRELLIS uses; rembg downloads it (176 MB) when it is first made."""
+    import rembg
+
+    try:
+        return rembg.new_session("u2net")
+    except Exception as err:  # whatever the download meets
+        raise InputError(
+            f"the background remover could not load its network ({err}); "
+            "give a picture with a transparent background instead"
+        ) from err
