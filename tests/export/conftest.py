@@ -1,9 +1,14 @@
 """Small objects to export."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
+import trimesh
 
+from mdtdist.export.bake import rasterize_uv
+from mdtdist.export.unwrap import unwrap
 from mdtdist.representations import SH_C0, Gaussians, Mesh
 
 
@@ -28,6 +33,20 @@ def shell_logits(solid: np.ndarray, noise: float = 0.0) -> torch.Tensor:
             core &= np.roll(padded, shift, axis)[1:-1, 1:-1, 1:-1]
     rng = np.random.default_rng(0)
     return torch.tensor(np.where(solid & ~core, 4.0, -4.0) + noise * rng.normal(size=solid.shape), dtype=torch.float32)
+
+
+@pytest.fixture
+def gaussians() -> Gaussians:
+    """Twenty of every shape, direction and colour."""
+    generator = torch.Generator().manual_seed(0)
+    draw = lambda *shape: torch.randn(*shape, generator=generator)  # noqa: E731
+    return Gaussians(
+        means=0.2 * draw(20, 3),
+        scales=(0.5 * draw(20, 3) - 4).exp(),
+        rotations=torch.nn.functional.normalize(draw(20, 4), dim=-1),
+        opacities=draw(20).sigmoid(),
+        sh=draw(20, 1, 3),
+    )
 
 
 @pytest.fixture(scope="session")
@@ -62,3 +81,19 @@ def quad() -> Mesh:
     uv = np.array([[0.0, 0], [1, 0], [1, 1], [0, 1]])
     vertices = np.concatenate([uv - 0.5, np.full((4, 1), 0.25)], axis=1)
     return Mesh(vertices=vertices, faces=np.array([[0, 1, 2], [0, 2, 3]]), uv=uv, texture=texture)
+
+
+@pytest.fixture(scope="session", params=["texture", "vertex colours"])
+def painted_box(request: pytest.FixtureRequest) -> Mesh:
+    """A box off the middle with three different sides; the colour of a surface point is its position plus a half."""
+    box = trimesh.creation.box((0.8, 0.5, 0.3)).subdivide()
+    box.apply_translation((0.05, -0.1, 0.2))
+    mesh = Mesh(vertices=np.asarray(box.vertices), faces=np.asarray(box.faces))
+    if request.param == "vertex colours":
+        return dataclasses.replace(mesh, vertex_colors=mesh.vertices + 0.5)
+    mesh = unwrap(mesh, texture_size=256)
+    rows, columns, faces, weights = rasterize_uv(mesh.uv[mesh.faces], 256)
+    positions = np.einsum("tc,tcd->td", weights, mesh.vertices[mesh.faces[faces]])
+    texture = np.zeros((256, 256, 3), np.uint8)
+    texture[rows, columns] = np.rint(255 * (positions + 0.5))
+    return dataclasses.replace(mesh, texture=texture)

@@ -9,8 +9,9 @@ import trimesh
 from PIL import Image
 
 from mdtdist.errors import InputError
-from mdtdist.export.extract import extract_mesh
+from mdtdist.export.finish import finish_mesh
 from mdtdist.export.glb import encode_glb, write_glb
+from mdtdist.export.surface import extract_surface
 
 
 def chunks(content):
@@ -64,7 +65,8 @@ def test_the_upper_left_of_the_texture_stays_at_v_one(quad, tmp_path):
 
 
 def test_a_whole_asset_keeps_bounds_and_colours(marked_box, tmp_path):
-    mesh = extract_mesh(*marked_box, target_faces=800, texture_size=256)
+    logits, gaussians = marked_box
+    mesh = finish_mesh(extract_surface(logits), gaussians, faces=800, texture_size=256).mesh
     write_glb(mesh, tmp_path / "box.glb")
     (loaded,) = trimesh.load(tmp_path / "box.glb").geometry.values()
     # The box is 16 x 12 x 8 voxels of 1 / 32; its middle is the origin.
@@ -84,6 +86,24 @@ def test_a_whole_asset_keeps_bounds_and_colours(marked_box, tmp_path):
 def test_a_mesh_without_texture_is_lit(quad):
     document, _ = chunks(encode_glb(dataclasses.replace(quad, uv=None, texture=None)))
     assert "textures" not in document and "extensions" not in document["materials"][0]
+
+
+def test_vertex_colours_are_written_in_linear_light_and_unlit(quad):
+    colors = np.array([[1.0, 0, 0.5], [0, 0.5, 0], [0, 0, 1], [2, -1, 0.04045]])
+    document, binary = chunks(encode_glb(dataclasses.replace(quad, uv=None, texture=None, vertex_colors=colors)))
+    assert document["materials"][0]["extensions"] == {"KHR_materials_unlit": {}}
+    assert document["extensionsUsed"] == ["KHR_materials_unlit"]
+    accessor = document["accessors"][document["meshes"][0]["primitives"][0]["attributes"]["COLOR_0"]]
+    assert (accessor["componentType"], accessor["type"], accessor["count"]) == (5126, "VEC3", 4)
+    values = np.frombuffer(binary, "<f4", 12, document["bufferViews"][accessor["bufferView"]]["byteOffset"])
+    half, knee = 0.2140411, 0.0031308  # sRGB 0.5 and the end of its linear part, in linear light
+    np.testing.assert_allclose(values.reshape(4, 3), [[1, 0, half], [0, half, 0], [0, 0, 1], [1, 0, knee]], rtol=1e-5)
+
+
+def test_a_texture_is_shown_instead_of_vertex_colours(quad):
+    document, _ = chunks(encode_glb(dataclasses.replace(quad, vertex_colors=np.full((4, 3), 0.5))))
+    assert "COLOR_0" not in document["meshes"][0]["primitives"][0]["attributes"]
+    assert len(document["textures"]) == 1
 
 
 def test_a_failed_write_leaves_nothing_behind(quad, tmp_path):

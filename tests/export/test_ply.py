@@ -2,24 +2,11 @@ import numpy as np
 import pytest
 import torch
 import trimesh
+from plyfile import PlyData
 
 from mdtdist.errors import InputError
-from mdtdist.export.glb import to_gltf_axes
-from mdtdist.export.ply import read_ply, write_ply
-from mdtdist.representations import Gaussians
-
-
-@pytest.fixture
-def gaussians():
-    generator = torch.Generator().manual_seed(0)
-    draw = lambda *shape: torch.randn(*shape, generator=generator)  # noqa: E731
-    return Gaussians(
-        means=0.2 * draw(20, 3),
-        scales=(0.5 * draw(20, 3) - 4).exp(),
-        rotations=torch.nn.functional.normalize(draw(20, 4), dim=-1),
-        opacities=draw(20).sigmoid(),
-        sh=draw(20, 1, 3),
-    )
+from mdtdist.export.axes import to_y_up
+from mdtdist.export.ply import read_ply, splat_fields, write_ply
 
 
 def raw(path):
@@ -57,7 +44,7 @@ def test_field_names_and_units_are_the_standard_ones(gaussians, tmp_path):
 def test_the_file_is_the_glb_turned_by_180_degrees_about_x(gaussians, tmp_path):
     write_ply(gaussians, tmp_path / "a.ply")
     _, values = raw(tmp_path / "a.ply")
-    np.testing.assert_allclose(values[:, :3], to_gltf_axes(gaussians.means.numpy()) * [1, -1, -1])
+    np.testing.assert_allclose(values[:, :3], to_y_up(gaussians.means.numpy()) * [1, -1, -1])
 
 
 def test_covariances_turn_with_the_positions(gaussians, tmp_path):
@@ -71,6 +58,27 @@ def test_certain_opacities_stay_finite(gaussians, tmp_path):
     gaussians.opacities[:2] = torch.tensor([0.0, 1.0])
     write_ply(gaussians, tmp_path / "a.ply")
     assert np.isfinite(raw(tmp_path / "a.ply")[1]).all()
+
+
+@pytest.mark.parametrize("degree", [0, 1, 2, 3])
+def test_an_independent_reader_opens_every_degree(gaussians, tmp_path, degree):
+    write_ply(gaussians, tmp_path / "a.ply", sh_degree=degree)
+    vertex = PlyData.read(tmp_path / "a.ply")["vertex"]
+    assert [p.name for p in vertex.properties] == splat_fields(degree) and len(vertex) == len(gaussians)
+    names = [name for name in splat_fields(degree) if name.startswith("f_rest_")]
+    assert len(names) == {0: 0, 1: 9, 2: 24, 3: 45}[degree]
+    assert not any(vertex[name].any() for name in names)
+    positions = np.stack([vertex[axis] for axis in "xyz"], axis=1)
+    np.testing.assert_array_equal(positions, gaussians.means.numpy()[:, [0, 2, 1]] * [1, -1, 1])
+    np.testing.assert_array_equal(vertex["f_dc_1"], gaussians.sh[:, 0, 1])
+    np.testing.assert_allclose(1 / (1 + np.exp(-vertex["opacity"])), gaussians.opacities, atol=1e-6)
+    torch.testing.assert_close(read_ply(tmp_path / "a.ply").means, gaussians.means)
+
+
+def test_another_degree_is_refused(gaussians, tmp_path):
+    with pytest.raises(InputError, match="sh_degree is 4; expected 0, 1, 2 or 3"):
+        write_ply(gaussians, tmp_path / "a.ply", sh_degree=4)
+    assert not list(tmp_path.iterdir())
 
 
 def test_wrong_files_are_named(gaussians, tmp_path):

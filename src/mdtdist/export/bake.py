@@ -1,4 +1,4 @@
-"""A texture from Gaussians, without rendering views."""
+"""Surface colours from Gaussians or from vertex colours, without rendering views; textures made of them."""
 
 import dataclasses
 
@@ -12,40 +12,54 @@ from mdtdist.export.normals import vertex_normals
 from mdtdist.representations import Gaussians, Mesh
 
 _CHUNK = 1 << 15  # texels blended at once: about 100 MB of temporaries with 16 neighbours
+_NEAREST_VERTICES = 8  # a vertex and most of its ring
 _LEAST_OPACITY = 0.02  # fainter Gaussians do not colour a surface
-_FALLBACK = 1e-3  # share of plain distance weights; decides only where no Gaussian covers the texel
+_FALLBACK = 1e-3  # share of plain distance weights; decides only where nothing better does
 
 
-def bake_texture(mesh: Mesh, gaussians: Gaussians, *, size: int = 512, num_neighbors: int = 16) -> Mesh:
-    """Colour every texel with what the Gaussians around it look like, seen along the surface normal.
+def bake_texture(mesh: Mesh, source: Gaussians | Mesh, *, size: int = 512, num_neighbors: int = 16) -> Mesh:
+    """Colour every texel with what the source around it looks like, seen along the surface normal.
 
-    The ``num_neighbors`` Gaussians nearest to the texel are composited front to back along the normal (as an
-    orthographic splatting renderer would) and the result is divided by its coverage. Texels between the charts copy
-    the nearest chart texel, so that filtering never shows a seam.
+    Texels between the charts copy the nearest chart texel, so that filtering never shows a seam.
 
     Args:
         mesh: with ``uv``.
-        gaussians: the same object, on any device.
+        source: the same object as Gaussians (on any device) or as a mesh with vertex colours.
         size: side of the square texture, texels.
         num_neighbors: Gaussians per texel.
 
     Returns:
-        The mesh with a texture: display-referred sRGB, row 0 at v = 1.
+        The mesh with a texture and without vertex colours: display-referred sRGB, row 0 at v = 1.
 
     Raises:
-        InputError: if there are no Gaussians, or the mesh has no texture coordinates.
+        InputError: if the source has no colours, or the mesh has no texture coordinates.
     """
     if mesh.uv is None:
         raise InputError("mesh has no texture coordinates; expected uv, so unwrap it first")
-    if not len(gaussians):
-        raise InputError("no Gaussians to take colours from; expected at least one")
     rows, columns, faces, weights = rasterize_uv(mesh.uv[mesh.faces], size)
     corners = mesh.faces[faces]
     positions = np.einsum("tc,tcd->td", weights, mesh.vertices[corners])
     normals = np.einsum("tc,tcd->td", weights, vertex_normals(mesh)[corners])
     texture = np.zeros((size, size, 3))
-    texture[rows, columns] = surface_colors(positions, normals, gaussians, num_neighbors=num_neighbors)
-    return dataclasses.replace(mesh, texture=_fill_gutters(texture, rows, columns))
+    texture[rows, columns] = colors_at(positions, normals, source, num_neighbors=num_neighbors)
+    return dataclasses.replace(mesh, texture=_fill_gutters(texture, rows, columns), vertex_colors=None)
+
+
+def colors_at(
+    positions: Float[np.ndarray, "T 3"],
+    normals: Float[np.ndarray, "T 3"],
+    source: Gaussians | Mesh,
+    *,
+    num_neighbors: int = 16,
+) -> Float[np.ndarray, "T 3"]:
+    """Colours in [0, 1] of surface points with outward normals of any length.
+
+    Raises:
+        InputError: if the source has no Gaussians or no vertex colours.
+    """
+    if isinstance(source, Mesh):
+        return vertex_colors_at(positions, normals, source)
+    return surface_colors(positions, normals, source, num_neighbors=num_neighbors)
 
 
 def rasterize_uv(
@@ -78,20 +92,62 @@ def surface_colors(
     *,
     num_neighbors: int = 16,
 ) -> Float[np.ndarray, "T 3"]:
-    """Colours in [0, 1] of surface points looked at along their normals (any length, pointing outwards)."""
+    """What Gaussians look like at surface points, seen along their normals (any length, pointing outwards).
+
+    The ``num_neighbors`` Gaussians nearest to a point are composited front to back along the normal (as an orthographic
+    splatting renderer would) and the result is divided by its coverage.
+
+    Returns:
+        Display-referred sRGB in [0, 1].
+
+    Raises:
+        InputError: if there are no Gaussians.
+    """
+    if not len(gaussians):
+        raise InputError("no Gaussians to take colours from; expected at least one")
     arrays = {name: value.detach().cpu().float().numpy() for name, value in vars(gaussians).items()}
     colors = gaussians.colors.detach().cpu().float().clamp_max(1).numpy()
     visible = arrays["opacities"] > min(_LEAST_OPACITY, 0.5 * arrays["opacities"].max())
     means, opacities, colors = arrays["means"][visible], arrays["opacities"][visible], colors[visible]
     whitening = _whitening(arrays["rotations"][visible], arrays["scales"][visible])
-    _, neighbors = cKDTree(means).query(positions, k=list(range(1, min(num_neighbors, len(means)) + 1)))
+    tree, ranks = cKDTree(means), range(1, min(num_neighbors, len(means)) + 1)
     result = np.empty((len(positions), 3), np.float32)
     for start in range(0, len(positions), _CHUNK):
         part = slice(start, start + _CHUNK)
-        index = neighbors[part]
+        _, index = tree.query(positions[part], k=list(ranks))
         offsets = means[index] - positions[part, None].astype(np.float32)
         shares = _blend(offsets, normals[part].astype(np.float32), whitening[index], opacities[index])
         result[part] = np.einsum("tk,tkc->tc", shares, colors[index])
+    return result
+
+
+def vertex_colors_at(
+    positions: Float[np.ndarray, "T 3"], normals: Float[np.ndarray, "T 3"], mesh: Mesh
+) -> Float[np.ndarray, "T 3"]:
+    """Vertex colours of a mesh at points on or near its surface.
+
+    Inverse squared distance over the nearest vertices, of which those facing another way than the point hardly count:
+    the two sides of a thin wall keep their own colours.
+
+    Returns:
+        Display-referred sRGB in [0, 1]; at a vertex, the colour of the vertex.
+
+    Raises:
+        InputError: if the mesh has no vertex colours.
+    """
+    if mesh.vertex_colors is None:
+        raise InputError("mesh has no vertex colours to take colours from; give Gaussians, or a mesh that has them")
+    used = np.unique(mesh.faces)
+    vertices, colors, directions = mesh.vertices[used], mesh.vertex_colors[used].clip(0, 1), vertex_normals(mesh)[used]
+    tree, ranks = cKDTree(vertices), range(1, min(_NEAREST_VERTICES, len(used)) + 1)
+    result = np.empty((len(positions), 3))
+    for start in range(0, len(positions), _CHUNK):
+        part = slice(start, start + _CHUNK)
+        distances, index = tree.query(positions[part], k=list(ranks))
+        lengths = np.maximum(np.linalg.norm(normals[part], axis=1, keepdims=True), 1e-12)
+        cosines = np.einsum("tki,ti->tk", directions[index], normals[part] / lengths)
+        weights = np.maximum(cosines, _FALLBACK) / (distances**2 + 1e-12)
+        result[part] = np.einsum("tk,tkc->tc", weights / weights.sum(1, keepdims=True), colors[index])
     return result
 
 

@@ -1,14 +1,13 @@
 """glTF 2.0 binary files (.glb)."""
 
-import io
 import json
 import struct
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float, UInt8
-from PIL import Image
 
+from mdtdist.export.appearance import encode_png, linear_light, require_drawable
+from mdtdist.export.axes import to_y_up
 from mdtdist.export.normals import vertex_normals
 from mdtdist.files import appear_whole
 from mdtdist.representations import Mesh
@@ -23,16 +22,17 @@ _TRIANGLES = 4
 def write_glb(mesh: Mesh, path: str | Path) -> None:
     """Write a mesh as one self-contained GLB: metres, Y up, opaque, double-sided.
 
-    Object space (Z up, front -Y) becomes glTF space (Y up, front +Z) by (x, y, z) -> (x, z, -y). A textured mesh has
-    one PNG texture and the unlit material (KHR_materials_unlit), because its sRGB colours already contain the
-    light they were seen in; a mesh without texture is lit, or one would see a silhouette only.
+    Object space (Z up, front -Y) becomes glTF space (Y up, front +Z) by (x, y, z) -> (x, z, -y). A mesh with colours
+    (one PNG texture, or vertex colours in linear light, as glTF defines them) has the unlit material
+    (KHR_materials_unlit), because its sRGB colours already contain the light they were seen in; a mesh without colours
+    is lit, or one would see a silhouette only.
 
     Args:
-        mesh: at least one triangle.
+        mesh: at least one triangle; a texture is shown instead of vertex colours, as in ``Mesh``.
         path: file to write; it appears whole or not at all.
 
     Raises:
-        InputError: if the file cannot be written.
+        InputError: if the mesh has no faces or is not finite, or the file cannot be written.
     """
     with appear_whole(path) as temporary:
         temporary.write_bytes(encode_glb(mesh))
@@ -40,31 +40,45 @@ def write_glb(mesh: Mesh, path: str | Path) -> None:
 
 def encode_glb(mesh: Mesh) -> bytes:
     """The bytes of the file; see ``write_glb``."""
+    require_drawable(mesh)
     buffer = _Buffer()
-    attributes = {
-        "POSITION": buffer.add_accessor(to_gltf_axes(mesh.vertices), with_bounds=True),
-        "NORMAL": buffer.add_accessor(to_gltf_axes(vertex_normals(mesh))),
+    primitive = {
+        "attributes": _attributes(mesh, buffer),
+        "indices": buffer.add_accessor(mesh.faces.astype("<u4").reshape(-1)),
+        "material": 0,
+        "mode": _TRIANGLES,
     }
-    if mesh.uv is not None:  # glTF counts v from the upper edge of the image
-        attributes["TEXCOORD_0"] = buffer.add_accessor(mesh.uv * [1, -1] + [0, 1])
-    primitive = {"attributes": attributes, "indices": buffer.add_accessor(mesh.faces.astype("<u4").reshape(-1))}
-    document = {
+    document: dict[str, object] = {
         "asset": {"version": "2.0", "generator": "mdtdist"},
         "scene": 0,
         "scenes": [{"nodes": [0]}],
         "nodes": [{"mesh": 0, "name": "object"}],
-        "meshes": [{"name": "object", "primitives": [primitive | {"material": 0, "mode": _TRIANGLES}]}],
-        "materials": [_material(is_textured=mesh.texture is not None)],
+        "meshes": [{"name": "object", "primitives": [primitive]}],
+        "materials": [_material(mesh)],
     }
     if mesh.texture is not None:
-        document |= _texture(buffer.add_view(_png(mesh.texture)))
+        document |= _texture(buffer.add_view(encode_png(mesh.texture)))
+    if _has_colors(mesh):
+        document["extensionsUsed"] = ["KHR_materials_unlit"]
     document |= {"accessors": buffer.accessors, "bufferViews": buffer.views, "buffers": [{"byteLength": buffer.length}]}
     return _container(document, bytes(buffer.data))
 
 
-def to_gltf_axes(vectors: Float[np.ndarray, "N 3"]) -> Float[np.ndarray, "N 3"]:
-    """Object space (Z up, front -Y) to glTF (Y up, front +Z): a rotation by -90 degrees about x."""
-    return np.stack([vectors[:, 0], vectors[:, 2], -vectors[:, 1]], axis=1)
+def _attributes(mesh: Mesh, buffer: "_Buffer") -> dict[str, int]:
+    """The accessor of each vertex attribute."""
+    attributes = {
+        "POSITION": buffer.add_accessor(to_y_up(mesh.vertices), with_bounds=True),
+        "NORMAL": buffer.add_accessor(to_y_up(vertex_normals(mesh))),
+    }
+    if mesh.uv is not None:  # glTF counts v from the upper edge of the image
+        attributes["TEXCOORD_0"] = buffer.add_accessor(mesh.uv * [1, -1] + [0, 1])
+    if mesh.texture is None and mesh.vertex_colors is not None:  # glTF would multiply the two
+        attributes["COLOR_0"] = buffer.add_accessor(linear_light(mesh.vertex_colors))
+    return attributes
+
+
+def _has_colors(mesh: Mesh) -> bool:
+    return mesh.texture is not None or mesh.vertex_colors is not None
 
 
 class _Buffer:
@@ -100,20 +114,18 @@ class _Buffer:
         return len(self.accessors) - 1
 
 
-def _material(*, is_textured: bool) -> dict[str, object]:
-    """Opaque and not metallic; unlit with the texture, or plain grey without one."""
+def _material(mesh: Mesh) -> dict[str, object]:
+    """Opaque and not metallic; unlit with the colours of the mesh, or plain white and lit without any."""
     surface: dict[str, object] = {"metallicFactor": 0.0, "roughnessFactor": 1.0}
     material = {"name": "surface", "pbrMetallicRoughness": surface, "alphaMode": "OPAQUE", "doubleSided": True}
-    if not is_textured:
-        return material
-    surface["baseColorTexture"] = {"index": 0}
-    return material | {"extensions": {"KHR_materials_unlit": {}}}
+    if mesh.texture is not None:
+        surface["baseColorTexture"] = {"index": 0}
+    return material | {"extensions": {"KHR_materials_unlit": {}}} if _has_colors(mesh) else material
 
 
 def _texture(view: int) -> dict[str, object]:
     """The entries that show the PNG in a buffer view as the only texture; base-colour images are sRGB by definition."""
     return {
-        "extensionsUsed": ["KHR_materials_unlit"],
         "textures": [{"sampler": 0, "source": 0}],
         "images": [{"name": "color", "bufferView": view, "mimeType": "image/png"}],
         "samplers": [
@@ -123,13 +135,6 @@ def _texture(view: int) -> dict[str, object]:
             }
         ],
     }  # fmt: skip
-
-
-def _png(image: UInt8[np.ndarray, "H W 3"]) -> bytes:
-    """Encode as PNG."""
-    stream = io.BytesIO()
-    Image.fromarray(image, "RGB").save(stream, "PNG")
-    return stream.getvalue()
 
 
 def _container(document: dict[str, object], binary: bytes) -> bytes:

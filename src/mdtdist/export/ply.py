@@ -1,6 +1,5 @@
 """Gaussian-splat PLY files with the field names of 3D Gaussian splatting (Kerbl et al., 2023)."""
 
-import math
 from pathlib import Path
 
 import numpy as np
@@ -9,15 +8,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mdtdist.errors import InputError
+from mdtdist.export.axes import from_splat_axes, to_splat_axes
 from mdtdist.files import appear_whole
 from mdtdist.representations import Gaussians
 
-_FIELDS = [
-    "x", "y", "z", "nx", "ny", "nz", "f_dc_0", "f_dc_1", "f_dc_2", "opacity",
-    "scale_0", "scale_1", "scale_2", "rot_0", "rot_1", "rot_2", "rot_3",
-]  # fmt: skip
+_MAX_SH_DEGREE = 3  # what splat trainers write and viewers read
 _MIN_OPACITY, _MIN_SCALE = 1e-6, 1e-9  # the file stores logits and logarithms, which must stay finite
-_FILE_ROTATION = (math.sqrt(0.5), math.sqrt(0.5), 0.0, 0.0)  # wxyz: 90 degrees about x, (x, y, z) -> (x, -z, y)
 _PLY_TYPES = {
     "char": "i1", "uchar": "u1", "short": "<i2", "ushort": "<u2", "int": "<i4", "uint": "<u4", "float": "<f4",
     "double": "<f8", "int8": "i1", "uint8": "u1", "int16": "<i2", "uint16": "<u2", "int32": "<i4", "uint32": "<u4",
@@ -25,35 +21,53 @@ _PLY_TYPES = {
 }  # fmt: skip
 
 
-def write_ply(gaussians: Gaussians, path: str | Path) -> None:
+def write_ply(gaussians: Gaussians, path: str | Path, *, sh_degree: int = 0) -> None:
     """Write Gaussians as a binary splat PLY: logit opacity, log scale, rotation wxyz, zero normals.
 
-    Object space becomes file space by (x, y, z) -> (x, -z, y), as in TRELLIS: photographs, which splats are usually
-    trained on, have y pointing down, and so has the file. With the GLB at (x, z, -y) the PLY is the GLB turned by 180
-    degrees about x, which is the turn that splat viewers undo.
+    Axes as ``to_splat_axes`` gives them: y points down.
 
     Args:
         gaussians: on any device.
         path: file to write; it appears whole or not at all.
+        sh_degree: 0 to 3. Our colours have degree 0; the coefficients above are written as zeros, for readers that
+            insist on the ``f_rest`` fields (degree 3, 45 of them, is what 3D Gaussian splatting itself writes).
 
     Raises:
-        InputError: if the file cannot be written.
+        InputError: for another degree, or if the file cannot be written.
     """
+    fields = splat_fields(sh_degree)
     g = gaussians.to("cpu")
     opacities = g.opacities.detach().double().clamp(_MIN_OPACITY, 1 - _MIN_OPACITY)
+    means, rotations = to_splat_axes(g.means, g.rotations)
     columns = [
-        _to_file_axes(g.means),
-        torch.zeros_like(g.means),
+        means,
+        torch.zeros_like(means),
         g.sh[:, 0],
+        means.new_zeros(len(means), _num_rest(sh_degree)),
         torch.logit(opacities)[:, None],
         g.scales.clamp_min(_MIN_SCALE).log(),
-        _quaternion_product(g.means.new_tensor(_FILE_ROTATION), _unit(g.rotations)),
+        rotations,
     ]
     rows = torch.cat([column.detach().float() for column in columns], dim=1).numpy()
     header = ["ply", "format binary_little_endian 1.0", f"element vertex {len(rows)}"]
-    header += [f"property float {name}" for name in _FIELDS] + ["end_header\n"]
+    header += [f"property float {name}" for name in fields] + ["end_header\n"]
     with appear_whole(path) as temporary:
         temporary.write_bytes("\n".join(header).encode("ascii") + rows.astype("<f4").tobytes())
+
+
+def splat_fields(sh_degree: int = 0) -> list[str]:
+    """Names of the columns in their order.
+
+    Raises:
+        InputError: if the degree is not 0, 1, 2 or 3.
+    """
+    if sh_degree not in range(_MAX_SH_DEGREE + 1):
+        raise InputError(f"sh_degree is {sh_degree}; expected 0, 1, 2 or 3")
+    return [
+        "x", "y", "z", "nx", "ny", "nz", "f_dc_0", "f_dc_1", "f_dc_2",
+        *(f"f_rest_{number}" for number in range(_num_rest(sh_degree))),
+        "opacity", "scale_0", "scale_1", "scale_2", "rot_0", "rot_1", "rot_2", "rot_3",
+    ]  # fmt: skip
 
 
 def read_ply(path: str | Path) -> Gaussians:
@@ -66,48 +80,27 @@ def read_ply(path: str | Path) -> Gaussians:
         InputError: if the file cannot be read, is no binary little-endian PLY, is cut short or lacks a field.
     """
     table = _read_vertices(Path(path))
-    missing = [name for name in _FIELDS if name not in (table.dtype.names or ()) and name not in ("nx", "ny", "nz")]
+    present = (*(table.dtype.names or ()), "nx", "ny", "nz")
+    missing = [name for name in splat_fields() if name not in present]
     if missing:
         raise InputError(f"{path} has no field {', '.join(missing)}; expected a Gaussian-splat PLY")
 
     def columns(*names: str) -> Float[Tensor, "N C"]:
         return torch.from_numpy(np.stack([table[name].astype(np.float32) for name in names], axis=1))
 
-    w, x, y, z = _FILE_ROTATION
-    rotations = _unit(columns("rot_0", "rot_1", "rot_2", "rot_3"))
-    x_file, y_file, z_file = columns("x", "y", "z").unbind(-1)
+    means, rotations = from_splat_axes(columns("x", "y", "z"), columns("rot_0", "rot_1", "rot_2", "rot_3"))
     return Gaussians(
-        means=torch.stack([x_file, z_file, -y_file], -1),
+        means=means,
         scales=columns("scale_0", "scale_1", "scale_2").exp(),
-        rotations=_quaternion_product(rotations.new_tensor((w, -x, -y, -z)), rotations),
+        rotations=rotations,
         opacities=columns("opacity")[:, 0].sigmoid(),
         sh=columns("f_dc_0", "f_dc_1", "f_dc_2")[:, None],
     )
 
 
-def _to_file_axes(vectors: Float[Tensor, "N 3"]) -> Float[Tensor, "N 3"]:
-    """(x, y, z) -> (x, -z, y), the rotation ``_FILE_ROTATION``."""
-    x, y, z = vectors.unbind(-1)
-    return torch.stack([x, -z, y], -1)
-
-
-def _unit(quaternions: Float[Tensor, "N 4"]) -> Float[Tensor, "N 4"]:
-    return torch.nn.functional.normalize(quaternions, dim=-1)
-
-
-def _quaternion_product(left: Float[Tensor, "4"], right: Float[Tensor, "N 4"]) -> Float[Tensor, "N 4"]:
-    """Hamilton product, wxyz: first ``right``, then ``left``."""
-    a, b, c, d = left
-    w, x, y, z = right.unbind(-1)
-    return torch.stack(
-        [
-            a * w - b * x - c * y - d * z,
-            a * x + b * w + c * z - d * y,
-            a * y - b * z + c * w + d * x,
-            a * z + b * y - c * x + d * w,
-        ],
-        dim=-1,
-    )
+def _num_rest(sh_degree: int) -> int:
+    """Coefficients above degree 0: three colours of (degree + 1)^2 - 1."""
+    return 3 * ((sh_degree + 1) ** 2 - 1)
 
 
 def _read_vertices(path: Path) -> np.ndarray:

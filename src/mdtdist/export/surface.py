@@ -25,13 +25,14 @@ def extract_surface(
     smooth_sigma: float = 0.5,
     smooth_steps: int = 10,
     min_component: float = 0.005,
-    target_faces: int = 4000,
+    target_faces: int | None = None,
 ) -> Mesh:
     """The outer surface of the object whose surface voxels are occupied.
 
     The shell is filled, so that a hollow object gives one surface and not two; then marching cubes on the clamped
     logits, Taubin smoothing (Taubin, "A signal processing approach to fair surface design", 1995), which keeps the
-    volume, and quadric decimation. The surface runs half a voxel outside the centres of the outermost voxels.
+    volume, and quadric decimation if asked for. The surface runs half a voxel outside the centres of the outermost
+    voxels.
 
     Args:
         logits: structure decoder output, axes x, y, z; occupied where above ``level``. Voxel (i, j, k) has its centre
@@ -42,7 +43,7 @@ def extract_surface(
         smooth_steps: Taubin iterations (one shrinking and one growing step each).
         min_component: filled pieces with fewer voxels than this fraction of the largest one are dropped as floating
             dirt; the largest always stays.
-        target_faces: upper limit of the number of faces.
+        target_faces: upper limit of the number of faces; None keeps all.
 
     Returns:
         Mesh in object space without texture, faces counter-clockwise seen from outside.
@@ -57,7 +58,8 @@ def extract_surface(
     inside = _drop_small_components(fill_shell(field > 0), min_component)
     vertices, faces = _isosurface(_smooth_field(_close_field(field, inside), smooth_sigma), len(logits))
     vertices = taubin_smooth(vertices, faces, steps=smooth_steps)
-    return _outward(*decimate(vertices / len(logits) - 0.5, faces, target_faces=target_faces))
+    vertices = vertices / len(logits) - 0.5
+    return _outward(*decimate(vertices, faces, target_faces=target_faces or len(faces)))
 
 
 def fill_shell(occupied: Bool[np.ndarray, "X Y Z"]) -> Bool[np.ndarray, "X Y Z"]:

@@ -1,7 +1,5 @@
 """Texture coordinates for a mesh."""
 
-import dataclasses
-
 import numpy as np
 import xatlas
 
@@ -16,7 +14,7 @@ def unwrap(mesh: Mesh, *, texture_size: int = 512, padding: int = 3, max_faces: 
     0.4 s, 10k faces 1.7 s), so the face count is its time budget: a larger mesh is decimated first.
 
     Args:
-        mesh: any triangles; existing texture coordinates and texture are dropped.
+        mesh: any triangles; existing texture coordinates, texture and vertex colours are dropped.
         texture_size: side of the texture to be baked, texels; ``padding`` refers to it.
         padding: empty texels between charts.
         max_faces: upper limit of the number of faces.
@@ -31,6 +29,4 @@ def unwrap(mesh: Mesh, *, texture_size: int = 512, padding: int = 3, max_faces: 
     options.resolution, options.padding = texture_size, padding
     atlas.generate(pack_options=options)
     originals, faces, uv = atlas[0]
-    return dataclasses.replace(
-        mesh, vertices=vertices[originals], faces=faces.astype(np.int64), uv=uv.astype(np.float64), texture=None
-    )
+    return Mesh(vertices=vertices[originals], faces=faces.astype(np.int64), uv=uv.astype(np.float64))
