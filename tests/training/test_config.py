@@ -149,9 +149,9 @@ def test_every_recipe_parses_and_its_networks_can_be_built(path):
         build(f"{prefix}{'' if config.task == 'structure_vae' else 'Gaussian'}Decoder", **config.settings.decoder)
 
 
-@pytest.mark.parametrize("stage", ["ss", "slat"])
-@pytest.mark.parametrize("variant", ["ours", "paper"])
-def test_students_see_the_data_of_their_teacher(stage, variant):
-    teacher, student = (read_config(RECIPES / f"{stage}_{name}.toml") for name in ("flow", f"student_{variant}"))
+@pytest.mark.parametrize("name", sorted(path.stem for path in RECIPES.glob("*_student_*.toml")))
+def test_students_see_the_data_of_their_teacher(name):
+    teacher = read_config(RECIPES / f"{name.partition('_')[0]}_flow.toml")
+    student = read_config(RECIPES / f"{name}.toml")
     assert student.settings.data == teacher.settings.data
     assert student.settings.teacher == teacher.out / "flow"
