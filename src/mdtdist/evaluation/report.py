@@ -1,7 +1,7 @@
 """What was measured, as plain data, and as a page of tables for people."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -71,22 +71,26 @@ class Results:
 
     def frechet(self, method: Method, weights: Float[np.ndarray, "N"] | None = None) -> float:
         """Frechet distance to the true renders, the mean over the seeds, with weighted objects."""
-        values = []
-        for index, quality in enumerate(self.qualities[method.name]):
-            key = (method.name, index)
-            if key not in self._grams:
-                self._grams[key] = FeatureGrams.of(quality.features, self.true_features, views=self.views)
-            values.append(self._grams[key].distance(weights))
-        return float(np.mean(values))
+        return self._mean_distance(self._grams, FeatureGrams.of, method, weights)
 
     def kernel(self, method: Method, weights: Float[np.ndarray, "N"] | None = None) -> float:
         """Kernel distance to the true renders, the mean over the seeds, with weighted objects."""
+        return self._mean_distance(self._pairs, KernelPairs.of, method, weights)
+
+    def _mean_distance(
+        self,
+        kept: dict[tuple[str, int], Any],
+        prepare: Callable[..., Any],
+        method: Method,
+        weights: Float[np.ndarray, "N"] | None,
+    ) -> float:
+        """What the resamples of a bootstrap share is prepared once per method and seed."""
         values = []
         for index, quality in enumerate(self.qualities[method.name]):
             key = (method.name, index)
-            if key not in self._pairs:
-                self._pairs[key] = KernelPairs.of(quality.features, self.true_features, views=self.views)
-            values.append(self._pairs[key].distance(weights))
+            if key not in kept:
+                kept[key] = prepare(quality.features, self.true_features, views=self.views)
+            values.append(kept[key].distance(weights))
         return float(np.mean(values))
 
     def total(self, method: Method, stages: Sequence[str]) -> Float[np.ndarray, "T"]:
