@@ -104,7 +104,9 @@ def run(args: argparse.Namespace) -> int:
     options["flows"] = pipe.resolve_flows("teacher" if args.teacher else None)
     options["decoders"] = _choose_decoders(pipe, decoders, formats)
     if args.structure is not None:
-        options["structure"] = pipe.given_structure(args.structure)
+        from mdtdist.pipelines.structure import given_logits
+
+        options["structure"] = given_logits(args.structure, resolution=pipe.resolution)
     jobs = _jobs(pipe, args, paths)
     pipe.load_flows(options["flows"], options["decoders"])
     out.mkdir(parents=True, exist_ok=True)

@@ -34,6 +34,17 @@ class EncoderSource:
     image_size: int = 0
 
 
+def check_kind(config: PipelineConfig, wanted: str, *, model_id: str) -> None:
+    """Refuse a model of the other condition, "image" or "text", and name the pipeline that takes it."""
+    kind = "image" if config.image_cond_model else "text"
+    if kind != wanted:
+        other = {
+            "image": "ImageTo3D, or 'mdtdist generate IMAGE'",
+            "text": "TextTo3D, or 'mdtdist generate --prompt TEXT'",
+        }
+        raise InputError(f"the model {model_id!r} makes assets from {kind}s, not {wanted}s; use {other[kind]}")
+
+
 def find_image_encoder(config: PipelineConfig, *, offline: bool = False) -> EncoderSource:
     """The image encoder of a model: one in its folder, or a published one.
 

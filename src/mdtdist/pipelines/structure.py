@@ -50,6 +50,19 @@ def occupied(logits: Float[Tensor, "B R R R"], *, max_voxels: int = MAX_VOXELS) 
     return torch.argwhere(logits > 0).int()
 
 
+def given_logits(source: MeshSource | Tensor, *, resolution: int) -> Float[Tensor, "R R R"]:
+    """The structure that a caller gives, as logits: those of a mesh, or logits as they are.
+
+    Raises:
+        InputError: if a mesh cannot be used, or logits have another resolution.
+    """
+    if not isinstance(source, Tensor):
+        return structure_logits(source, resolution=resolution)
+    if source.shape != (resolution,) * 3:
+        raise InputError(f"the structure has shape {tuple(source.shape)}; expected {(resolution,) * 3}")
+    return source
+
+
 def structure_logits(mesh: MeshSource, *, resolution: int) -> Float[Tensor, "R R R"]:
     """Logits of a structure that is the surface of a mesh: 1 on voxels that it touches, -1 elsewhere.
 

@@ -15,17 +15,10 @@ from torch import Tensor, nn
 
 from mdtdist.errors import InputError
 from mdtdist.flow import SamplerStep, Trajectory, VelocityField
-from mdtdist.models import NETWORKS, load, sparse_velocity_field, velocity_field
-from mdtdist.nn import set_torso_dtype
+from mdtdist.models import load, sparse_velocity_field, velocity_field
 from mdtdist.pipelines.asset import Asset
-from mdtdist.pipelines.config import (
-    STRUCTURE_DECODER,
-    Flows,
-    PipelineConfig,
-    Stage,
-    flow_role,
-)
-from mdtdist.pipelines.encoders import EncoderSource
+from mdtdist.pipelines.config import STRUCTURE_DECODER, Flows, PipelineConfig, Stage, flow_role
+from mdtdist.pipelines.encoders import EncoderSource, check_kind
 from mdtdist.pipelines.locate import resolve_model, resolve_student
 from mdtdist.pipelines.options import (
     DECODERS,
@@ -40,7 +33,7 @@ from mdtdist.pipelines.options import (
     check_steps,
     count_steps,
 )
-from mdtdist.pipelines.structure import MAX_VOXELS, MeshSource, occupied, structure_logits
+from mdtdist.pipelines.structure import MAX_VOXELS, given_logits, occupied
 from mdtdist.pipelines.students import with_students
 from mdtdist.pipelines.views import FUSIONS, evaluations
 from mdtdist.sparse import SparseTensor
@@ -83,7 +76,7 @@ class TwoStagePipeline(ABC):
         offline: bool = False,
     ) -> None:
         self.config, self.model_id, self.low_memory = config, model_id, low_memory
-        self._check_kind()
+        check_kind(config, self._kind, model_id=model_id)
         self.device, self.dtype = check_device(device), check_dtype(dtype)
         self.encoder_source = self._find_encoder(offline=offline)
         self._networks: dict[str, nn.Module] = {}
@@ -166,7 +159,7 @@ class TwoStagePipeline(ABC):
             flows=flows,
             guidance=check_guidance(options.get("cfg_strength")),
             decoders=self.resolve_decoders(options.get("decoders")),
-            logits=None if structure is None else self.given_structure(structure),
+            logits=None if structure is None else given_logits(structure, resolution=self.resolution),
             max_voxels=max_voxels,
             progress=options.get("progress"),
             fusion=fusion,
@@ -190,9 +183,7 @@ class TwoStagePipeline(ABC):
             if role == _ENCODER:
                 network = self.encoder_source.load(self.device)
             else:
-                network = load(self.config.files(role), device=self.device)
-                if type(network).__name__ in NETWORKS:
-                    set_torso_dtype(network, self.dtype)
+                network = load(self.config.files(role), device=self.device, torso_dtype=self.dtype)
             self._networks[role] = network.eval().requires_grad_(False)
         return self._networks[role]
 
@@ -226,18 +217,6 @@ class TwoStagePipeline(ABC):
             torch.cuda.synchronize(self.device)
 
     # -------------------------------------------------------------------------------------------------- the stages
-
-    def given_structure(self, source: MeshSource | Tensor) -> Float[Tensor, "R R R"]:
-        """The structure of the option of that name, as logits; logits are returned as they are.
-
-        Raises:
-            InputError: if a mesh cannot be used, or logits have another resolution than the model.
-        """
-        if not isinstance(source, Tensor):
-            return structure_logits(source, resolution=self.resolution)
-        if source.shape != (self.resolution,) * 3:
-            raise InputError(f"the structure has shape {tuple(source.shape)}; expected {(self.resolution,) * 3}")
-        return source
 
     @abstractmethod
     def _find_encoder(self, *, offline: bool) -> EncoderSource:
@@ -399,16 +378,6 @@ class TwoStagePipeline(ABC):
             "fusion": plan.fusion,
             "callback": count_steps(plan.progress, stage, plan.steps[index]),
         }
-
-    def _check_kind(self) -> None:
-        kind = "image" if self.config.image_cond_model else "text"
-        if kind != self._kind:
-            other = (
-                "ImageTo3D, or 'mdtdist generate IMAGE'"
-                if kind == "image"
-                else ("TextTo3D, or 'mdtdist generate --prompt TEXT'")
-            )
-            raise InputError(f"the model {self.model_id!r} makes assets from {kind}s, not {self._kind}s; use {other}")
 
 
 def _count(trajectory: Trajectory, plan: Plan, cond: Tensor) -> int:
