@@ -4,7 +4,8 @@ import torch
 import trimesh
 
 from mdtdist.errors import InputError
-from mdtdist.export.surface import decimate, extract_surface, fill_shell, taubin_smooth
+from mdtdist.export.surface import decimate, extract_surface, fill_shell, taubin_smooth, without_cavities
+from mdtdist.representations import Mesh
 from tests.export.conftest import shell_logits
 
 
@@ -91,3 +92,25 @@ def test_decimation_leaves_small_meshes_alone():
     ball = trimesh.creation.icosphere(subdivisions=2)
     vertices, faces = decimate(ball.vertices, ball.faces, target_faces=1000)
     assert vertices is ball.vertices and faces is ball.faces
+
+
+def test_walls_of_hollows_are_left_out_and_open_pieces_stay():
+    outer, inner = trimesh.creation.icosphere(radius=0.4), trimesh.creation.icosphere(radius=0.3)
+    beside = trimesh.creation.box(
+        extents=(0.1, 0.1, 0.1), transform=trimesh.transformations.translation_matrix([1, 0, 0])
+    )
+    sheet = np.array([[0, 2, 1]])  # its tetrahedron with the origin has a negative volume
+    parts = [
+        (outer.vertices, outer.faces),
+        (inner.vertices, inner.faces[:, ::-1]),
+        (beside.vertices, beside.faces),
+        (np.eye(3), sheet),
+    ]
+    starts = np.cumsum([0] + [len(vertices) for vertices, _ in parts[:-1]])
+    mesh = Mesh(
+        vertices=np.concatenate([vertices for vertices, _ in parts]),
+        faces=np.concatenate([faces + start for (_, faces), start in zip(parts, starts, strict=True)]),
+    )
+    kept = without_cavities(mesh).faces
+    assert len(kept) == len(mesh.faces) - len(inner.faces)
+    assert not np.isin(kept, np.arange(starts[1], starts[2])).any() and (kept >= starts[3]).any()

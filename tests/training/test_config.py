@@ -94,7 +94,10 @@ def test_overrides_reach_only_into_tables():
 @pytest.mark.parametrize(
     ("values", "words"),
     [
-        ({"task": "flwo", "out": "x"}, "task is 'flwo'; expected one of structure_vae, latent_vae, flow, distil"),
+        (
+            {"task": "flwo", "out": "x"},
+            "task is 'flwo'; expected one of structure_vae, latent_vae, mesh_decoder, flow, distil",
+        ),
         ({"task": "flow", "out": "x", "trainr": {}}, "unknown key 'trainr'"),
         ({"task": "flow", "trainer": {}}, "lacks 'out'"),
         ({"task": "flow", "out": 3, "trainer": {}, "flow": {}}, "out is 3"),

@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-TASKS = ("structure_vae", "latent_vae", "flow")
+TASKS = ("structure_vae", "latent_vae", "mesh_decoder", "flow")
 HELP = "train a network"
 
 

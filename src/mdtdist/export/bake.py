@@ -9,6 +9,7 @@ from scipy.spatial import cKDTree
 
 from mdtdist.errors import InputError
 from mdtdist.export.normals import vertex_normals
+from mdtdist.render.mesh_rasterizer import covered_pixels
 from mdtdist.representations import Gaussians, Mesh
 
 _CHUNK = 1 << 15  # texels blended at once: about 100 MB of temporaries with 16 neighbours
@@ -71,18 +72,7 @@ def rasterize_uv(
         Row (0 at v = 1), column, triangle and barycentric weights of each covered texel; a texel on a common edge
         comes once per triangle.
     """
-    corners = np.stack([triangles[..., 0], 1 - triangles[..., 1]], -1) * size - 0.5  # texel centres at integers
-    low = np.clip(np.ceil(corners.min(1)), 0, size - 1).astype(np.int64)
-    high = np.clip(np.floor(corners.max(1)), -1, size - 1).astype(np.int64)
-    width, height = np.maximum(high - low + 1, 0).T
-    counts = width * height
-    face = np.repeat(np.arange(len(triangles)), counts)
-    within = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
-    column = low[face, 0] + within % width[face]
-    row = low[face, 1] + within // width[face]
-    weights = _barycentric(corners, face, np.stack([column, row], -1))
-    covered = (weights >= -1e-9).all(1)
-    return row[covered], column[covered], face[covered], weights[covered]
+    return covered_pixels(np.stack([triangles[..., 0], 1 - triangles[..., 1]], -1) * size, size)
 
 
 def surface_colors(
@@ -184,19 +174,6 @@ def _whitening(rotations: Float[np.ndarray, "N 4"], scales: Float[np.ndarray, "N
         ]
     )
     return np.moveaxis(transposed, -1, 0) / np.maximum(scales, 1e-6)[:, :, None]
-
-
-def _barycentric(
-    corners: Float[np.ndarray, "F 3 2"], face: Int[np.ndarray, "T"], points: Int[np.ndarray, "T 2"]
-) -> Float[np.ndarray, "T 3"]:
-    """Barycentric weights of points in their triangles; all minus one where a triangle has no area."""
-    origin, first, second = corners[:, 0], corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]
-    area = first[:, 0] * second[:, 1] - first[:, 1] * second[:, 0]
-    scale = np.where(np.abs(area) > 1e-12, 1 / np.where(area == 0, 1, area), np.nan)[face]
-    offset, first, second = points - origin[face], first[face], second[face]
-    b = (offset[:, 0] * second[:, 1] - offset[:, 1] * second[:, 0]) * scale
-    c = (first[:, 0] * offset[:, 1] - first[:, 1] * offset[:, 0]) * scale
-    return np.nan_to_num(np.stack([1 - b - c, b, c], -1), nan=-1.0)
 
 
 def _fill_gutters(

@@ -14,7 +14,7 @@ from mdtdist.export.appearance import require_drawable
 from mdtdist.export.bake import bake_texture, colors_at
 from mdtdist.export.budget import TimeBudget, refine
 from mdtdist.export.normals import vertex_normals
-from mdtdist.export.surface import decimate
+from mdtdist.export.surface import decimate, without_cavities
 from mdtdist.export.unwrap import unwrap
 from mdtdist.representations import Gaussians, Mesh
 
@@ -114,7 +114,8 @@ def _check(faces: int | None, texture_size: int | None, time_budget: float | Non
 
 
 def _simplify(surface: Mesh, faces: int | None) -> Mesh:
-    """At most ``faces`` faces and the vertices that they use; colours stay where no face was touched."""
+    """At most ``faces`` faces and the vertices that they use, no walls of hollows; colours stay on untouched faces."""
+    surface = without_cavities(surface)
     if faces is not None and len(surface.faces) > faces:
         vertices, triangles = decimate(surface.vertices, surface.faces, target_faces=faces)
         surface = Mesh(vertices=vertices, faces=triangles)

@@ -1,5 +1,7 @@
 """A closed triangle mesh from a shell of occupied voxels."""
 
+import dataclasses
+
 import fast_simplification
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -100,6 +102,28 @@ def decimate(
         vertices.astype(np.float32), faces.astype(np.int32), target_count=target_faces
     )
     return vertices.astype(np.float64), faces.astype(np.int64)
+
+
+def without_cavities(mesh: Mesh) -> Mesh:
+    """Leave out closed pieces that are turned inwards: walls of hollows, which nobody sees.
+
+    A decoder that only knows voxels near the surface makes such a wall on the inner side of them.
+    """
+    num = len(mesh.vertices)
+    ends = np.concatenate([mesh.faces[:, [0, 1]], mesh.faces[:, [1, 2]]])
+    graph = sparse.csr_matrix((np.ones(len(ends), dtype=np.int8), (ends[:, 0], ends[:, 1])), shape=(num, num))
+    count, piece_of = sparse.csgraph.connected_components(graph, directed=False)
+    corners, piece = mesh.vertices[mesh.faces], piece_of[mesh.faces[:, 0]]
+    volumes = np.einsum("fi,fi->f", corners[:, 0], np.cross(corners[:, 1], corners[:, 2]))
+    kept = np.bincount(piece, volumes, count)[piece] > 0
+    # A piece with a rim has no volume of its own: the sum depends on where the origin is.
+    directed = mesh.faces[:, [0, 1, 2, 1, 2, 0]].reshape(-1, 2, 3).transpose(0, 2, 1).reshape(-1, 2)
+    surplus = sparse.csr_matrix((np.ones(len(directed), dtype=np.int64), directed.T), shape=(num, num))
+    rim = (surplus - surplus.T).nonzero()[0]
+    is_open = np.zeros(count, dtype=bool)
+    is_open[piece_of[rim]] = True
+    kept |= is_open[piece]
+    return dataclasses.replace(mesh, faces=mesh.faces[kept]) if kept.any() else mesh
 
 
 def _drop_small_components(inside: Bool[np.ndarray, "X Y Z"], fraction: float) -> Bool[np.ndarray, "X Y Z"]:

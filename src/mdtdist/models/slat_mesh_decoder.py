@@ -10,7 +10,7 @@ from torch import nn
 from mdtdist.models.sparse_transformer import SparseTransformer
 from mdtdist.nn import set_torso_dtype
 from mdtdist.representations.flexicubes import COLOR_CHANNELS, SHAPE_CHANNELS, ExtractedMesh, mesh_from_cubes
-from mdtdist.sparse import SparseConv3d, SparseGroupNorm, SparseTensor, subdivide
+from mdtdist.sparse import SparseConv3d, SparseGroupNorm, SparseTensor
 
 
 class _SparseSiLU(nn.Module):
@@ -32,7 +32,10 @@ class SparseSubdivideBlock(nn.Module):
         self.skip_connection = SparseConv3d(channels, out_channels, 1)
 
     def forward(self, x: SparseTensor) -> SparseTensor:
-        h = self.out_layers(subdivide(self.act_layers(x)))
+        first, *others = self.out_layers
+        h = first.on_children(self.act_layers(x))
+        for layer in others:
+            h = layer(h)
         # A 1x1x1 convolution acts on each voxel alone, so it is applied before the voxel is copied eight times.
         skip = self.skip_connection(x).feats.repeat_interleave(8, dim=0)
         return h.replace(h.feats + skip)

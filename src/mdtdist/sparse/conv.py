@@ -7,6 +7,8 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from mdtdist.sparse.resample import subdivide
+from mdtdist.sparse.subdivided_conv import subdivided_conv3
 from mdtdist.sparse.tensor import SparseTensor, voxel_keys
 
 _CHUNK_ROWS = 2048  # bounds the gathered matrix [rows, 27 C]; larger chunks fall out of the CPU cache
@@ -131,7 +133,16 @@ class SparseConv3d(nn.Module):
         if self.kernel_size == 1:
             matrix = self.conv.weight.reshape(self.in_channels, self.out_channels)
             return x.replace(x.feats @ matrix + self.conv.bias)
-        if "neighbors" not in x.cache:
-            x.cache["neighbors"] = neighbor_table(x.coords)
-        y = sparse_conv3(x.feats, self.conv.weight, x.cache["neighbors"])
+        y = sparse_conv3(x.feats, self.conv.weight, _neighbors(x))
         return x.replace(y + self.conv.bias.to(y.dtype))
+
+    def on_children(self, x: SparseTensor) -> SparseTensor:
+        """``self(subdivide(x))`` at less than a third of the cost; for a kernel of size 3."""
+        y = subdivided_conv3(x.feats, self.conv.weight, _neighbors(x))
+        return subdivide(x.replace(x.feats[:, :0])).replace(y + self.conv.bias.to(y.dtype))
+
+
+def _neighbors(x: SparseTensor) -> Int[Tensor, "N 27"]:
+    if "neighbors" not in x.cache:
+        x.cache["neighbors"] = neighbor_table(x.coords)
+    return x.cache["neighbors"]

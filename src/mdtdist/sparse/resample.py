@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from mdtdist.sparse.subdivided_conv import subdivided_neighbors
 from mdtdist.sparse.tensor import SparseTensor, voxel_keys
 
 
@@ -37,9 +38,15 @@ def upsample(x: SparseTensor, fine: SparseTensor) -> SparseTensor:
 
 
 def subdivide(x: SparseTensor) -> SparseTensor:
-    """Split each voxel into eight: coordinates ``2 c + (i, j, k)``, children in a row, k fastest, features copied."""
+    """Split each voxel into eight: coordinates ``2 c + (i, j, k)``, children in a row, k fastest, features copied.
+
+    If the neighbours of the voxels are known, those of the children follow from them.
+    """
     bits = torch.arange(2, dtype=x.coords.dtype, device=x.coords.device)
     offsets: Tensor = torch.cartesian_prod(bits, bits, bits)
     coords = x.coords.repeat_interleave(8, dim=0)
     coords[:, 1:] = 2 * coords[:, 1:] + offsets.repeat(len(x.coords), 1)
-    return SparseTensor(x.feats.repeat_interleave(8, dim=0), coords)
+    children = SparseTensor(x.feats.repeat_interleave(8, dim=0), coords)
+    if "neighbors" in x.cache:
+        children.cache["neighbors"] = subdivided_neighbors(x.cache["neighbors"])
+    return children

@@ -16,6 +16,7 @@ from mdtdist.training.config import apply_overrides, from_dict, load_toml
 from mdtdist.training.distil import DistilConfig, DistilTask
 from mdtdist.training.flow import FlowConfig, FlowTask
 from mdtdist.training.latent_vae import LatentVAEConfig, LatentVAETask
+from mdtdist.training.mesh_decoder import MeshDecoderConfig, MeshDecoderTask
 from mdtdist.training.structure_vae import StructureVAEConfig, StructureVAETask
 from mdtdist.training.trainer import Trainer, TrainerConfig
 
@@ -25,6 +26,7 @@ log = logging.getLogger(__name__)
 TASKS: dict[str, tuple[type, Callable[..., Any]]] = {
     "structure_vae": (StructureVAEConfig, StructureVAETask),
     "latent_vae": (LatentVAEConfig, LatentVAETask),
+    "mesh_decoder": (MeshDecoderConfig, MeshDecoderTask),
     "flow": (FlowConfig, FlowTask),
     "distil": (DistilConfig, DistilTask),
 }
