@@ -2,8 +2,8 @@
 
     python recipes/mini/pack.py [--runs runs/mini] [--out src/mdtdist/assets/mini]
 
-Weights are stored in float16. Generation does not need the two encoders; they are there so that other flows can be
-trained on the same latents.
+Weights are stored in float16. Generation does not need the encoder of the structured latents; it is there so that
+other flows and decoders can be trained on the same latents.
 """
 
 import argparse
@@ -19,10 +19,10 @@ from mdtdist.pipelines.config import PipelineConfig, SamplerConfig
 
 # Role in pipeline.json -> (file in the runs folder, name in the shipped model).
 NETWORKS = {
-    "sparse_structure_encoder": ("ss_vae/ss_enc", "ckpts/ss_enc"),
     "sparse_structure_decoder": ("ss_vae/ss_dec", "ckpts/ss_dec"),
     "slat_encoder": ("slat_vae/slat_enc", "ckpts/slat_enc"),
     "slat_decoder_gs": ("slat_vae/slat_dec_gs", "ckpts/slat_dec_gs"),
+    "slat_decoder_mesh": ("slat_dec_mesh/slat_dec_mesh", "ckpts/slat_dec_mesh"),
     "sparse_structure_flow_model": ("ss_flow/flow", "ckpts/ss_flow"),
     "slat_flow_model": ("slat_flow/flow", "ckpts/slat_flow"),
     "sparse_structure_flow_model_student": ("ss_student_endpoint/student", "ckpts/ss_flow_student"),

@@ -2,8 +2,9 @@
 
 import html
 import logging
+import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import resources
 from pathlib import Path
 from statistics import median
@@ -21,11 +22,13 @@ from mdtdist.export import video_suffix, write_preview, write_turntable
 from mdtdist.files import appear_whole
 from mdtdist.pipelines import Asset, EmptyStructureError, ImageTo3D
 from mdtdist.pipelines.config import Flows
+from mdtdist.render import orbit_camera, render_mesh
 
 logger = logging.getLogger(__name__)
 
 TEMPLATE = "demo_page.html"
 _PREVIEW_SIZE, _NUM_FRAMES = 256, 24
+_SURFACE_CAMERA = orbit_camera(math.radians(-60), math.radians(20))  # that of the previews
 # progress(what, done, total)
 Progress = Callable[[str, int, int], None]
 
@@ -61,6 +64,8 @@ STUDENT_TWO = Variant(
     key="_student2", title="Student 2x2: 2 steps per flow", flows="student", steps=(2, 2), turntable_size=160
 )
 VARIANTS = (TEACHER, STUDENT, STUDENT_TWO)
+# Where the surface of the GLB comes from: ends the name of its picture -> what a reader sees.
+SURFACES = {"_mesh": "GLB: learned mesh decoder", "_voxels": "Instead: marching cubes on the structure"}
 
 
 @dataclass(kw_only=True)
@@ -71,12 +76,14 @@ class Entry:
         stem: name of the image without suffix.
         assets: key of a variant -> what it made; missing where the structure came out empty.
         files: names of the files of the asset, in the folder of the page.
+        has_surfaces: whether there are pictures of ``SURFACES``: only of a model with a mesh decoder.
         notes: what went wrong, for the reader.
     """
 
     stem: str
     assets: dict[str, Asset] = field(default_factory=dict)
     files: list[str] = field(default_factory=list)
+    has_surfaces: bool = False
     notes: list[str] = field(default_factory=list)
 
 
@@ -106,7 +113,10 @@ def make_entry(
     for number, variant in enumerate(VARIANTS):
         progress(variant.title, number, 2 * len(VARIANTS) + 1)
         try:
-            entry.assets[variant.key] = pipe(crop, steps=variant.steps, flows=variant.flows, seed=seed)
+            decoders = pipe.resolve_decoders(None) if variant is STUDENT else ("gs",)
+            entry.assets[variant.key] = pipe(
+                crop, steps=variant.steps, flows=variant.flows, seed=seed, decoders=decoders
+            )
         except EmptyStructureError as err:
             entry.notes.append(f"{variant.title}: {err}")
     _save_input(crop, out / f"{stem}_input.png")
@@ -119,6 +129,7 @@ def make_entry(
         names = [STUDENT.file_name(stem, suffix) for suffix in (".glb", ".ply")]
         for name in names:
             entry.assets[STUDENT.key].save(out / name)
+        entry.has_surfaces = _save_surfaces(entry.assets[STUDENT.key], stem, out)
         entry.files = [*names, STUDENT.file_name(stem, video_suffix()), STUDENT.file_name(stem, ".png")]
     return entry
 
@@ -137,6 +148,20 @@ def _save_pictures(asset: Asset, variant: Variant, stem: str, out: Path) -> None
         size=size,
         fps=_NUM_FRAMES // 3,
     )
+
+
+def _save_surfaces(asset: Asset, stem: str, out: Path) -> bool:
+    """Pictures of the asset's mesh and of the one it would have without the mesh decoder; False if it has none."""
+    if "mesh" not in asset.representations:
+        return False
+    plain = replace(asset, representations={"gs": asset.gaussians}, timings={})
+    for key, mesh in zip(SURFACES, (asset.mesh, plain.mesh), strict=True):
+        rgba = render_mesh(mesh, _SURFACE_CAMERA, size=_PREVIEW_SIZE)
+        with appear_whole(out / f"{stem}{key}.png") as partial:
+            picture = Image.new("RGBA", (_PREVIEW_SIZE, _PREVIEW_SIZE), "white")
+            picture.alpha_composite(Image.fromarray(rgba))
+            picture.convert("RGB").save(partial, "PNG")
+    return True
 
 
 def _save_input(crop: Float[Tensor, "4 S S"], path: Path) -> None:
@@ -215,6 +240,12 @@ def _entry_section(entry: Entry) -> str:
     source = _link(f"{entry.stem}_input.png")
     cards = [f'<figure><img src="{source}" alt="input"><figcaption><b>Input</b></figcaption></figure>']
     cards += [_card(entry, variant) for variant in VARIANTS]
+    if entry.has_surfaces:
+        cards += [
+            f'<figure><img src="{_link(entry.stem + key + ".png")}" alt="mesh"><figcaption><b>{title}</b></figcaption>'
+            "</figure>"
+            for key, title in SURFACES.items()
+        ]
     links = " ".join(f'<a href="{_link(file)}">{html.escape(Path(file).suffix[1:])}</a>' for file in entry.files)
     notes = "".join(f'<p class="note">{html.escape(note)}</p>' for note in entry.notes)
     title = f'<h2>{name}</h2><p class="links">Student 1x2: {links}</p>' if links else f"<h2>{name}</h2>"

@@ -32,10 +32,8 @@ class SparseSubdivideBlock(nn.Module):
         self.skip_connection = SparseConv3d(channels, out_channels, 1)
 
     def forward(self, x: SparseTensor) -> SparseTensor:
-        first, *others = self.out_layers
-        h = first.on_children(self.act_layers(x))
-        for layer in others:
-            h = layer(h)
+        first: Any = self.out_layers[0]
+        h = self.out_layers[1:](first.on_children(self.act_layers(x)))
         # A 1x1x1 convolution acts on each voxel alone, so it is applied before the voxel is copied eight times.
         skip = self.skip_connection(x).feats.repeat_interleave(8, dim=0)
         return h.replace(h.feats + skip)

@@ -63,7 +63,7 @@ class MeshDecoderTask:
     def __init__(self, config: MeshDecoderConfig, *, seed: int, device: str) -> None:
         self.config, self.device = config, device
         self.encoder = load(config.encoder, device=device).eval().requires_grad_(False)
-        self.module = build("SLatMeshDecoder", **config.decoder).to(device)
+        self.module: Any = build("SLatMeshDecoder", **config.decoder).to(device)
         self.data = PreparedFolder(config.data)
         self.ids = {
             split: [sha for sha in self.data.ids(split) if len(self.data.voxels(sha)) <= config.max_voxels]
@@ -118,7 +118,8 @@ class MeshDecoderTask:
         }
 
     def evaluate(self, folder: Path, step: int) -> dict[str, float]:
-        figures, pictures = [], []
+        figures: list[dict[str, float]] = []
+        pictures: list[tuple[Tensor, Tensor]] = []
         for sha in self.ids["val"][:_NUM_EVALUATED]:
             x = self._voxel_features([sha])
             mean, _ = self.encoder(x)
