@@ -59,6 +59,7 @@ def pack(runs: Path, out: Path, networks: dict[str, tuple[str, str]]) -> None:
         slat_std=tuple(normalization["std"]),
         image_cond_model="ckpts/image_encoder",
         time_scale=60.0,
+        default_decoders=("gs",),  # on generated voxels the mesh decoder leaves holes; see docs/models/mini.md
     )
     (out / "pipeline.json.new").write_text(json.dumps(config.to_json(), indent=2) + "\n")
     os.replace(out / "pipeline.json.new", out / "pipeline.json")

@@ -22,6 +22,7 @@ from mdtdist.export import video_suffix, write_preview, write_turntable
 from mdtdist.files import appear_whole
 from mdtdist.pipelines import Asset, EmptyStructureError, ImageTo3D
 from mdtdist.pipelines.config import Flows
+from mdtdist.pipelines.options import DECODERS
 from mdtdist.render import orbit_camera, render_mesh
 
 logger = logging.getLogger(__name__)
@@ -64,8 +65,8 @@ STUDENT_TWO = Variant(
     key="_student2", title="Student 2x2: 2 steps per flow", flows="student", steps=(2, 2), turntable_size=160
 )
 VARIANTS = (TEACHER, STUDENT, STUDENT_TWO)
-# Where the surface of the GLB comes from: ends the name of its picture -> what a reader sees.
-SURFACES = {"_mesh": "GLB: learned mesh decoder", "_voxels": "Instead: marching cubes on the structure"}
+# Where the surface of a mesh can come from: ends the name of its picture -> what a reader sees.
+SURFACES = {"_voxels": "Mesh by marching cubes on the structure", "_mesh": "Mesh of the learned decoder"}
 
 
 @dataclass(kw_only=True)
@@ -113,7 +114,9 @@ def make_entry(
     for number, variant in enumerate(VARIANTS):
         progress(variant.title, number, 2 * len(VARIANTS) + 1)
         try:
-            decoders = pipe.resolve_decoders(None) if variant is STUDENT else ("gs",)
+            # Only the student's surfaces are shown; without them the others are as fast as they can be.
+            decoders = [name for name in ("gs", "mesh") if DECODERS[name] in pipe.config.models]
+            decoders = decoders if variant is STUDENT else ["gs"]
             entry.assets[variant.key] = pipe(
                 crop, steps=variant.steps, flows=variant.flows, seed=seed, decoders=decoders
             )
@@ -126,10 +129,14 @@ def make_entry(
             _save_pictures(entry.assets[variant.key], variant, stem, out)
     progress("glb and ply", 2 * len(VARIANTS), 2 * len(VARIANTS) + 1)
     if STUDENT.key in entry.assets:
+        asset = entry.assets[STUDENT.key]
+        plain = replace(asset, representations={"gs": asset.gaussians}, timings={})
+        if "mesh" in asset.representations:
+            _save_surfaces({"_voxels": plain, "_mesh": asset}, stem, out)
+            entry.has_surfaces = True
         names = [STUDENT.file_name(stem, suffix) for suffix in (".glb", ".ply")]
         for name in names:
-            entry.assets[STUDENT.key].save(out / name)
-        entry.has_surfaces = _save_surfaces(entry.assets[STUDENT.key], stem, out)
+            (asset if "mesh" in pipe.resolve_decoders(None) else plain).save(out / name)
         entry.files = [*names, STUDENT.file_name(stem, video_suffix()), STUDENT.file_name(stem, ".png")]
     return entry
 
@@ -150,18 +157,13 @@ def _save_pictures(asset: Asset, variant: Variant, stem: str, out: Path) -> None
     )
 
 
-def _save_surfaces(asset: Asset, stem: str, out: Path) -> bool:
-    """Pictures of the asset's mesh and of the one it would have without the mesh decoder; False if it has none."""
-    if "mesh" not in asset.representations:
-        return False
-    plain = replace(asset, representations={"gs": asset.gaussians}, timings={})
-    for key, mesh in zip(SURFACES, (asset.mesh, plain.mesh), strict=True):
-        rgba = render_mesh(mesh, _SURFACE_CAMERA, size=_PREVIEW_SIZE)
+def _save_surfaces(assets: Mapping[str, Asset], stem: str, out: Path) -> None:
+    """Pictures of the meshes that an asset gets from each of ``SURFACES``."""
+    for key, asset in assets.items():
+        picture = Image.new("RGBA", (_PREVIEW_SIZE, _PREVIEW_SIZE), "white")
+        picture.alpha_composite(Image.fromarray(render_mesh(asset.mesh, _SURFACE_CAMERA, size=_PREVIEW_SIZE)))
         with appear_whole(out / f"{stem}{key}.png") as partial:
-            picture = Image.new("RGBA", (_PREVIEW_SIZE, _PREVIEW_SIZE), "white")
-            picture.alpha_composite(Image.fromarray(rgba))
             picture.convert("RGB").save(partial, "PNG")
-    return True
 
 
 def _save_input(crop: Float[Tensor, "4 S S"], path: Path) -> None:

@@ -114,7 +114,7 @@ class PipelineConfig:
     """The content of ``pipeline.json``.
 
     The official keys are all there is in an official file. Ours add ``student`` (samplers of the student flows, whose
-    networks have roles with the suffix ``_student``) and ``time_scale``.
+    networks have roles with the suffix ``_student``), ``time_scale`` and ``default_decoders``.
 
     Attributes:
         models: role -> path without suffix, relative to the folder; or ``owner/name[@revision]/path`` on the hub; or
@@ -126,6 +126,8 @@ class PipelineConfig:
             in a subfolder. Empty for a model of text.
         text_cond_model: the text encoder, a hub id. Empty for a model of images.
         time_scale: network time at pure noise; 1000 for the published TRELLIS checkpoints.
+        default_decoders: what a call decodes unless it says otherwise, of "gs", "mesh" and "rf"; empty for Gaussians and
+            mesh, as far as they are there.
         folder: where it was read; None before that.
     """
 
@@ -136,6 +138,7 @@ class PipelineConfig:
     image_cond_model: str = ""
     text_cond_model: str = ""
     time_scale: float = TIME_SCALE
+    default_decoders: tuple[str, ...] = ()
     folder: Path | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
@@ -145,6 +148,8 @@ class PipelineConfig:
             raise InputError(f"slat_normalization has {len(self.slat_mean)} means and {len(self.slat_std)} deviations")
         if not all(_is_number(value) for value in (*self.slat_mean, *self.slat_std, self.time_scale)):
             raise InputError("slat_normalization or time_scale holds something that is no finite number")
+        if missing := [name for name in self.default_decoders if f"slat_decoder_{name}" not in self.decoders]:
+            raise InputError(f"default_decoders names {missing[0]!r}, but there is no slat_decoder_{missing[0]}")
 
     @property
     def name(self) -> str:
@@ -262,6 +267,7 @@ class PipelineConfig:
             image_cond_model=args.get("image_cond_model") or "",
             text_cond_model=args.get("text_cond_model") or "",
             time_scale=float(args.get("time_scale", TIME_SCALE)),
+            default_decoders=tuple(args.get("default_decoders", ())),
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -275,6 +281,8 @@ class PipelineConfig:
             args["text_cond_model"] = self.text_cond_model
         if self.time_scale != TIME_SCALE:
             args["time_scale"] = self.time_scale
+        if self.default_decoders:
+            args["default_decoders"] = list(self.default_decoders)
         if "student" in self.flows:
             args["student"] = {key: self.samplers["student", stage].to_json() for stage, key in _SAMPLER_KEYS.items()}
         return {"name": self.name, "args": args}

@@ -133,8 +133,10 @@ class TwoStagePipeline(ABC):
         return check_steps(steps)
 
     def resolve_decoders(self, decoders: Sequence[str] | None) -> tuple[str, ...]:
-        """The decoders to use, of ``DECODERS``; by default Gaussians and mesh, as far as the model has them."""
+        """The decoders to use, of ``DECODERS``; by default those the model says, else Gaussians and mesh."""
         there = [name for name, role in DECODERS.items() if role in self.config.models]
+        if decoders is None and self.config.default_decoders:
+            return self.config.default_decoders
         if decoders is None:
             return tuple(name for name in there if name in DEFAULT_DECODERS) or (there[0],)
         wanted = [decoders] if isinstance(decoders, str) else list(dict.fromkeys(decoders))
