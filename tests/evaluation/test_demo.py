@@ -56,6 +56,15 @@ def test_demo_writes_assets_and_a_page_whose_links_exist(images, model, tmp_path
     assert not [path.name for path in out.iterdir() if path.name.startswith(".")]
 
 
+def test_both_surfaces_are_shown_where_there_is_a_mesh_decoder(images, tmp_path):
+    model, out = write_pipeline(tmp_path / "model", all_decoders=True), tmp_path / "out"
+    assert main(["demo", "--images", f"{images}/blue.png", "--out", str(out), "--model", str(model)]) == 0
+    page = (out / "index.html").read_text()
+    assert page.index("blue_voxels.png") < page.index("blue_mesh.png")
+    voxels, mesh = (Image.open(out / f"blue{key}.png") for key in demo.SURFACES)
+    assert voxels.size == mesh.size == (16, 16) and voxels.tobytes() != mesh.tobytes()
+
+
 def test_json_output_holds_evaluations_and_speed(images, model, tmp_path, capsys):
     arguments = ["--images", f"{images}/blue.png", "--out", str(tmp_path / "out"), "--model", model, "--json"]
     assert main(["demo", *arguments]) == 0

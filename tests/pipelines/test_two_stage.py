@@ -1,5 +1,7 @@
 """What image and text pipelines share: options, decoders, memory, the cap on voxels, given structures."""
 
+import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -123,6 +125,22 @@ def test_default_decoders_are_gaussians_and_mesh_as_far_as_they_are_there(pipe, 
         only(picture(), decoders=["mesh"])
     with pytest.raises(InputError, match="no decoder"):
         only(picture(), decoders=[])
+
+
+def test_a_model_can_say_what_it_decodes_by_default(pipe, tmp_path):
+    description = json.loads((pipe.config.folder / "pipeline.json").read_text())
+    description["args"]["default_decoders"] = ["gs"]
+    folder = tmp_path / "model"
+    shutil.copytree(pipe.config.folder, folder)
+    (folder / "pipeline.json").write_text(json.dumps(description))
+    said = ImageTo3D.from_pretrained(folder)
+    assert pipe.resolve_decoders(None) == ("gs", "mesh") and said.resolve_decoders(None) == ("gs",)
+    assert said.resolve_decoders(["mesh"]) == ("mesh",)
+    assert said.config.save_pretrained(tmp_path / "copy").default_decoders == ("gs",)
+    description["args"]["default_decoders"] = ["gsplat"]
+    (folder / "pipeline.json").write_text(json.dumps(description))
+    with pytest.raises(InputError, match="default_decoders names 'gsplat'"):
+        ImageTo3D.from_pretrained(folder)
 
 
 def test_mesh_of_an_asset_is_the_decoded_surface(everything):

@@ -9,12 +9,9 @@ from mdtdist.cli.main import main
 from mdtdist.errors import InputError
 from mdtdist.models import load
 from mdtdist.training.mesh_decoder import MeshDecoderConfig, MeshDecoderTask, closed_in_cube
-from tests.training.tiny import write_toml
+from tests.training.tiny import MESH_DECODER, write_toml
 
-DECODER = {
-    **{"resolution": 32, "model_channels": 256, "latent_channels": 4, "num_blocks": 1, "num_heads": 2, "mlp_ratio": 1},
-    "representation_config": {"use_color": True},
-}
+DECODER = MESH_DECODER[1]
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 
 from mdtdist.models import load, save
 from mdtdist.pipelines import PipelineConfig
-from tests.training.tiny import DECODERS, ENCODERS, FLOWS, randomized, write_models
+from tests.training.tiny import DECODERS, ENCODERS, FLOWS, MESH_DECODER, randomized, write_models
 
 PACK = Path(__file__).parents[2] / "recipes" / "mini" / "pack.py"
 
@@ -34,6 +34,7 @@ def runs(tmp_path_factory) -> Path:
         save(randomized(*FLOWS[stage], seed=1), folder / f"{short}_flow" / "flow")
         for seed, variant in enumerate(("endpoint", "paper"), 2):
             save(randomized(*FLOWS[stage], seed=seed), folder / f"{short}_student_{variant}" / "student")
+    save(randomized(*MESH_DECODER), folder / "slat_dec_mesh" / "slat_dec_mesh")
     statistics = {"mean": [0.5] * 4, "std": [2.0] * 4}
     (folder / "slat_vae" / "slat_normalization.json").write_text(json.dumps(statistics))
     return folder
@@ -43,7 +44,7 @@ def test_packed_model_holds_every_network_in_half_precision(pack, runs, tmp_path
     pack.pack(runs, tmp_path, pack.NETWORKS)
     config = PipelineConfig.read(tmp_path)
     assert config.flows == ("student", "teacher") and config.slat_mean == (0.5,) * 4 and config.slat_std == (2.0,) * 4
-    assert config.time_scale == 60.0
+    assert config.time_scale == 60.0 and config.default_decoders == ("gs",)
     assert set(config.models) == set(pack.NETWORKS)
     for role, name in config.models.items():
         tensors, original = load_file(tmp_path / f"{name}.safetensors"), load(runs / pack.NETWORKS[role][0])

@@ -44,6 +44,10 @@ DECODERS = {
     "structure": ("SparseStructureDecoder", {**_VAE, "out_channels": 1, "channels": [8, 4, 2]}),
     "latent": ("SLatGaussianDecoder", {**_SLAT, "representation_config": REPRESENTATION}),
 }
+MESH_DECODER = (
+    "SLatMeshDecoder",
+    {**_SLAT, "model_channels": 256, "representation_config": {"use_color": True}},
+)
 FLOWS = {
     "structure": ("SparseStructureFlowModel", {**_FLOW, "resolution": 8}),
     "latent": ("SLatFlowModel", {**_FLOW, "resolution": 32, "num_io_res_blocks": 1, "io_block_channels": [8]}),

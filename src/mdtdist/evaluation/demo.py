@@ -116,7 +116,7 @@ def make_entry(
         try:
             # Only the student's surfaces are shown; without them the others are as fast as they can be.
             decoders = [name for name in ("gs", "mesh") if DECODERS[name] in pipe.config.models]
-            decoders = decoders if variant is STUDENT else ["gs"]
+            decoders = decoders if variant.key == STUDENT.key else ["gs"]
             entry.assets[variant.key] = pipe(
                 crop, steps=variant.steps, flows=variant.flows, seed=seed, decoders=decoders
             )

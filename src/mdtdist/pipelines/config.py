@@ -126,7 +126,7 @@ class PipelineConfig:
             in a subfolder. Empty for a model of text.
         text_cond_model: the text encoder, a hub id. Empty for a model of images.
         time_scale: network time at pure noise; 1000 for the published TRELLIS checkpoints.
-        default_decoders: what a call decodes unless it says otherwise, of "gs", "mesh" and "rf"; empty for Gaussians and
+        default_decoders: what a call decodes unless it says otherwise, of "gs", "mesh", "rf"; empty for Gaussians and
             mesh, as far as they are there.
         folder: where it was read; None before that.
     """
