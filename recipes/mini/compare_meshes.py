@@ -80,9 +80,9 @@ def report(figures: Figures, num_objects: int) -> str:
         "# Two surfaces of `mini`",
         "",
         f"{num_objects} held-out test objects, 12 views of 128 px each, one seed; made by",
-        "`python recipes/mini/compare_meshes.py`. IoU of silhouettes (higher is better), mean absolute colour difference",
-        "over white (lower is better). Differences are learned minus marching cubes with 95 % bootstrap intervals over",
-        "the objects.",
+        "`python recipes/mini/compare_meshes.py`. IoU of silhouettes (higher is better), mean absolute colour",
+        "difference over white (lower is better). Differences are learned minus marching cubes with 95 % bootstrap",
+        "intervals over the objects.",
         "",
         "| made of | surface | silhouette IoU | colour difference |",
         "|---|---|---:|---:|",
@@ -98,8 +98,8 @@ def report(figures: Figures, num_objects: int) -> str:
             gap = bootstrap_mean(learned - plain)
             cells.append(f"{gap.value:+.{digits}f} [{gap.low:+.{digits}f}, {gap.high:+.{digits}f}]")
         lines.append(f"| {title} | *difference* | {cells[0]} | {cells[1]} |")
-    lines += ["", "Rows: the object; learned and marching cubes of its own voxels; the same two of what was generated.", ""]
-    return "\n".join([*lines, "![both surfaces of held-out objects](mini_meshes.png)", ""])
+    lines += ["", "Rows: the object; learned and marching cubes of its own voxels; the same two of what was generated."]
+    return "\n".join([*lines, "", "![both surfaces of held-out objects](mini_meshes.png)", ""])
 
 
 def main() -> None:

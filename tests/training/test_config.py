@@ -146,6 +146,8 @@ def test_every_recipe_parses_and_its_networks_can_be_built(path):
         build(NETWORK_NAMES[config.settings.data.stage], **config.settings.network)
     elif config.task == "distil":
         from_dict(OBJECTIVES[config.settings.objective].config, config.settings.options)
+    elif config.task == "mesh_decoder":
+        build("SLatMeshDecoder", **config.settings.decoder)
     else:
         prefix = "SparseStructure" if config.task == "structure_vae" else "SLat"
         build(f"{prefix}Encoder", **config.settings.encoder)

@@ -76,7 +76,7 @@ def _add_output_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--decoders",
         metavar="LIST",
-        help=f"comma-separated, of {','.join(DECODERS)} (default: gs and mesh, as far as the model has them)",
+        help=f"comma-separated, of {','.join(DECODERS)} (default: what the model says, else gs and mesh)",
     )
     group.add_argument(
         "--formats",

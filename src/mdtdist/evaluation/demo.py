@@ -240,14 +240,14 @@ def _summary_table(entries: Sequence[Entry]) -> str:
 def _entry_section(entry: Entry) -> str:
     name = html.escape(entry.stem)
     source = _link(f"{entry.stem}_input.png")
-    cards = [f'<figure><img src="{source}" alt="input"><figcaption><b>Input</b></figcaption></figure>']
-    cards += [_card(entry, variant) for variant in VARIANTS]
+    shown = {"Input": source}
     if entry.has_surfaces:
-        cards += [
-            f'<figure><img src="{_link(entry.stem + key + ".png")}" alt="mesh"><figcaption><b>{title}</b></figcaption>'
-            "</figure>"
-            for key, title in SURFACES.items()
-        ]
+        shown |= {title: _link(f"{entry.stem}{key}.png") for key, title in SURFACES.items()}
+    stack = "".join(
+        f'<figure><img src="{file}" alt="{title}"><figcaption><b>{title}</b></figcaption></figure>'
+        for title, file in shown.items()
+    )
+    cards = [f'<div class="stack">{stack}</div>', *(_card(entry, variant) for variant in VARIANTS)]
     links = " ".join(f'<a href="{_link(file)}">{html.escape(Path(file).suffix[1:])}</a>' for file in entry.files)
     notes = "".join(f'<p class="note">{html.escape(note)}</p>' for note in entry.notes)
     title = f'<h2>{name}</h2><p class="links">Student 1x2: {links}</p>' if links else f"<h2>{name}</h2>"
