@@ -6,8 +6,10 @@ import pytest
 import torch
 
 from mdtdist.cli.main import main
+from mdtdist.data.depth_fusion import DepthViews
 from mdtdist.errors import InputError
 from mdtdist.models import load
+from mdtdist.representations.flexicubes import ExtractedMesh, TrainingTerms
 from mdtdist.training.mesh_decoder import MeshDecoderConfig, MeshDecoderTask, closed_in_cube
 from tests.training.tiny import MESH_DECODER, write_toml
 
@@ -50,6 +52,33 @@ def test_the_field_loss_falls(config):
         optimizer.step()
         losses.append(float(loss["field"].detach()))
     assert losses[-1] < 0.8 * losses[0]
+
+
+def test_the_field_is_compared_with_the_distances_of_the_views_negative_inside(config, prepared):
+    """The true field has no error; its negative, which swaps inside and outside, has four times its own square."""
+    task = MeshDecoderTask(config, seed=0, device="cpu")
+    sha, cell = prepared.ids("train")[0], 1 / 128
+    positions = torch.rand(400, 3, generator=torch.Generator().manual_seed(1)) - 0.5
+    views = DepthViews.from_views(prepared.views(sha))
+    truth = closed_in_cube(views.sample(positions, reach=3 * cell).distance, positions, cell=cell) / (3 * cell)
+    assert (truth < 0).any() and (truth > 0).any()
+
+    def field_loss(sdf: torch.Tensor) -> float:
+        terms = TrainingTerms(regularizer=torch.zeros(()), grid_positions=positions, grid_sdf=sdf)
+        mesh = ExtractedMesh(
+            vertices=positions, faces=torch.zeros(0, 3, dtype=torch.long), attributes=torch.rand(400, 6), training=terms
+        )
+        return float(task._compare(sha, mesh, torch.Generator().manual_seed(0))["field"])
+
+    assert field_loss(truth) == 0
+    drawn = torch.randint(400, (400,), generator=torch.Generator().manual_seed(0))
+    assert field_loss(-truth) == pytest.approx(float((4 * truth[drawn] ** 2).mean()), rel=1e-4)
+
+
+def test_a_decoder_without_colours_is_refused(config):
+    decoder = DECODER | {"representation_config": {"use_color": False}}
+    with pytest.raises(InputError, match="use_color"):
+        MeshDecoderTask(dataclasses.replace(config, decoder=decoder), seed=0, device="cpu")
 
 
 def test_a_surface_on_the_border_of_the_cube_is_pulled_inside():

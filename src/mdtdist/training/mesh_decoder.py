@@ -36,7 +36,7 @@ class MeshDecoderConfig:
     Attributes:
         data: prepared folder.
         encoder: frozen ``SLatEncoder``, the one that the latents of the flow were made with.
-        decoder: arguments of ``SLatMeshDecoder``.
+        decoder: arguments of ``SLatMeshDecoder``, with colours.
         max_voxels: assets with more are left out, which bounds memory and the seconds of a step.
         num_points: grid vertices, and as many mesh vertices, compared per asset and step.
         surface_weight: weight of the mean absolute distance of the mesh vertices from the seen surface, in units of
@@ -58,10 +58,16 @@ class MeshDecoderConfig:
 
 
 class MeshDecoderTask:
-    """Encode image features on voxels, decode a mesh, compare its field and its vertices with what the views show."""
+    """Encode image features on voxels, decode a mesh, compare its field and its vertices with what the views show.
+
+    Raises:
+        InputError: if the decoder has no colours, or no asset of a split has at most ``max_voxels`` voxels.
+    """
 
     def __init__(self, config: MeshDecoderConfig, *, seed: int, device: str) -> None:
         self.config, self.device = config, device
+        if not config.decoder.get("representation_config", {}).get("use_color"):
+            raise InputError("representation_config.use_color is not true; expected it, because colours are compared")
         self.encoder = load(config.encoder, device=device).eval().requires_grad_(False)
         self.module: Any = build("SLatMeshDecoder", **config.decoder).to(device)
         self.data = PreparedFolder(config.data)
