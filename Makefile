@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 GLTF_VALIDATOR := $(VENV)/gltf-validator/node_modules/gltf-validator
 
-.PHONY: venv demo test test-all lint clean
+.PHONY: venv demo toy test test-all lint clean
 
 venv: $(STAMP)
 
@@ -18,6 +18,9 @@ $(STAMP): pyproject.toml constraints.txt
 
 demo: $(STAMP)
 	$(BIN)/mdtdist demo --images examples --out out/demo --model mini
+
+toy: $(STAMP)
+	OMP_NUM_THREADS=1 $(BIN)/python recipes/toy/run.py --out docs/results
 
 test: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "not slow" tests

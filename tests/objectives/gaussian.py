@@ -29,6 +29,14 @@ class Gaussian:
         """The average velocity from ``t`` to 0: the ideal student."""
         return (x - self.endpoint(x, t)) / self.layout.expand(t, x)
 
+    def average_velocity(self, x: Tensor, t: Tensor, *, r: Tensor) -> Tensor:
+        """The average velocity from ``t`` down to ``r``: ``(x - x_r) / (t - r)``, without dividing by zero."""
+        t, r = self.layout.expand(t, x), self.layout.expand(r, x)
+        s_t, s_r = self._variance(t).sqrt(), self._variance(r).sqrt()
+        # x_r = (1 - r) mean + s_r / s_t (x - (1 - t) mean), and s_t^2 - s_r^2 has the factor t - r.
+        gain = (t + r - (2 - t - r) * self.std**2) / (s_t * (s_t + s_r))
+        return gain * (x - (1 - t) * self.mean) - self.mean
+
     def _variance(self, t: Tensor) -> Tensor:
         return (1 - t) ** 2 * self.std**2 + t**2
 

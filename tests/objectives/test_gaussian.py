@@ -43,3 +43,14 @@ def test_one_step_of_the_ideal_student_has_the_moments_of_the_data():
     x = z - teacher.phi(z, torch.ones(num, dtype=torch.float64))
     assert abs(float(x.mean()) - teacher.mean) < 0.01
     assert abs(float(x.std()) - teacher.std) < 0.01
+
+
+def test_average_velocity_leads_along_the_trajectory():
+    teacher = Gaussian(layout=DenseLayout(5))
+    x = torch.randn(5, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    t = torch.tensor([1.0, 0.9, 0.5, 0.4, 0.3], dtype=torch.float64)
+    r = torch.tensor([0.0, 0.2, 0.4, 0.4, 0.0], dtype=torch.float64)
+    reached = x - (t - r)[:, None] * teacher.average_velocity(x, t, r=r)
+    assert torch.allclose(teacher.endpoint(reached, r), teacher.endpoint(x, t), atol=1e-12)
+    assert torch.allclose(teacher.average_velocity(x, t, r=0 * t), teacher.phi(x, t), atol=1e-12)
+    assert torch.allclose(teacher.average_velocity(x, t, r=t), teacher.velocity(x, t), atol=1e-12)

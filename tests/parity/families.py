@@ -18,6 +18,7 @@ from mdtdist.models import build, sparse_velocity_field, velocity_field
 from mdtdist.representations import Gaussians
 from mdtdist.representations.flexicubes import CubeField, extract_dual_surface, mesh_from_cubes
 from mdtdist.sparse import SparseTensor, downsample
+from tests.parity.distillation import mdt, mdt_time
 from tests.parity.meshes import align_mesh, match_points
 
 
@@ -290,4 +291,13 @@ FAMILIES: dict[str, Callable[[Case], dict[str, Tensor]]] = {
     "slat_flow": slat_flow,
     "sampler": sampler,
     "e2e": e2e,
+    "mdt_discrete_dnorm": mdt,
+    "mdt_discrete_raw": mdt,
+    "mdt_discrete_official": mdt,
+    "mdt_discrete_noteacher": mdt,
+    "mdt_continuous_dnorm": mdt,
+    "mdt_continuous_raw": mdt,
+    "mdt_cm_mp1": mdt,
+    "mdt_cm_mp4": mdt,
+    "mdt_time": mdt_time,
 }

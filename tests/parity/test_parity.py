@@ -44,9 +44,9 @@ def test_a_changed_number_fails(tmp_path, capsys, change):
 
 def test_unknown_family_is_missing_unless_left_out(tmp_path, capsys):
     _copy(tmp_path, "sampler")
-    (tmp_path / "mdt_time.json").write_text("{}")
+    (tmp_path / "unheard_of.json").write_text("{}")
     assert main([str(tmp_path)]) == 1
-    assert "mdt_time                     missing" in capsys.readouterr().out
+    assert "unheard_of                   missing" in capsys.readouterr().out
     assert main([str(tmp_path), "--only", "samp"]) == 0
 
 

@@ -50,11 +50,25 @@ def test_fast_path_equals_its_plain_twin_across_chunks(monkeypatch):
     assert all(torch.allclose(a, b, atol=1e-9) for a, b in zip(*grads, strict=True))
 
 
-def test_plain_twin_has_forward_mode_derivatives():
+@pytest.mark.parametrize("convolve", [sparse_conv3, sparse_conv3_plain])
+@pytest.mark.parametrize("channels", [2, 8])  # widening and narrowing take different paths
+def test_forward_mode_derivative_is_the_convolution_of_the_direction(convolve, channels):
+    x, weight = random_grid((9, 5), channels=channels, resolution=3), _weight(2, channels).requires_grad_()
+    table = neighbor_table(x.coords)
+    direction = torch.randn(x.feats.shape, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    output, tangent = torch.func.jvp(lambda f: convolve(f, weight, table), (x.feats,), (direction,))
+    assert torch.allclose(output, sparse_conv3(x.feats, weight, table), atol=1e-12)
+    expected = sparse_conv3(direction, weight, table)
+    assert torch.allclose(tangent, expected, atol=1e-12)
+    grads = [torch.autograd.grad((y**2).sum(), weight)[0] for y in (tangent, expected)]
+    assert torch.allclose(*grads, atol=1e-10)
+
+
+def test_forward_mode_derivative_by_the_weight_is_refused():
     x, weight = random_grid((9, 5), channels=2, resolution=3), _weight(2, 2)
-    table, direction = neighbor_table(x.coords), torch.ones_like(x.feats)
-    _, tangent = torch.func.jvp(lambda f: sparse_conv3_plain(f, weight, table), (x.feats,), (direction,))
-    assert torch.allclose(tangent, sparse_conv3(direction, weight, table), atol=1e-12)
+    table = neighbor_table(x.coords)
+    with pytest.raises(NotImplementedError, match="weight of a sparse convolution has no forward-mode derivative"):
+        torch.func.jvp(lambda w: sparse_conv3(x.feats, w, table), (weight,), (weight,))
 
 
 def test_items_do_not_see_each_other():

@@ -98,7 +98,8 @@ def test_overrides_reach_only_into_tables():
             {"task": "flwo", "out": "x"},
             "task is 'flwo'; expected one of structure_vae, latent_vae, mesh_decoder, flow, distil",
         ),
-        ({"task": "flow", "out": "x", "trainr": {}}, "unknown key 'trainr'"),
+        ({"task": "flow", "out": "x", "trainr": {}}, "unknown key 'trainr'; did you mean 'trainer'?"),
+        ({"task": "distil", "out": "x", "trainer": {}, "distill": {}}, "unknown key 'distill'; did you mean 'distil'?"),
         ({"task": "flow", "trainer": {}}, "lacks 'out'"),
         ({"task": "flow", "out": 3, "trainer": {}, "flow": {}}, "out is 3"),
         ({"task": "flow", "out": "x", "trainer": 3, "flow": {}}, "trainer is 3; expected a table"),
@@ -113,10 +114,19 @@ def test_a_wrong_run_config_is_one_sentence(values, words, tmp_path):
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"precision": "fp8"}, "expected fp32 or bf16"),
+        ({"precision": "fp8"}, "precision is 'fp8'; expected one of fp32, bf16, fp16"),
+        ({"clip_mode": "max"}, "expected one of norm, percentile"),
+        ({"ema_mode": "none"}, "expected one of constant, power"),
+        ({"parallel": "dp"}, "expected one of ddp, fsdp"),
+        ({"tracker": "mlflow"}, "expected one of none, wandb, trackio"),
+        ({"clip_percentile": 0.0}, "percentage in"),
+        ({"ema": 1.0}, "decay in"),
+        ({"ema_gamma": 0.0}, "exponent above 0"),
+        ({"accumulate": 0}, "accumulate is 0; expected at least 1"),
+        ({"keep_checkpoints": 0}, "keep_checkpoints is 0; expected at least 1"),
         ({"num_samples": 1}, "at least batch_size"),
         ({"betas": (0.9,)}, "two moment decays"),
-        ({"save_every": 0}, "at least 1 step"),
+        ({"save_every": 0}, "save_every is 0; expected at least 1"),
     ],
 )
 def test_trainer_config_refuses(changes, words):
@@ -128,8 +138,8 @@ def test_trainer_config_refuses(changes, words):
     ("options", "words"),
     [
         ({"lamda_vd": 1.0}, "did you mean 'lambda_vd'"),
-        ({"normalization": "rms"}, "expected one of 'none', 'residual'"),
-        ({"delta_t": 2.0}, "delta_t is 2.0"),
+        ({"normalization": {"kind": "rms"}}, "expected one of 'none', 'residual'"),
+        ({"derivative": {"delta_t": 2.0}}, "delta_t is 2.0"),
     ],
 )
 def test_options_of_an_objective_are_checked_with_the_config(options, words):

@@ -5,19 +5,19 @@ from dataclasses import replace
 
 import pytest
 import torch
-from safetensors.torch import load_file
 
 from mdtdist.cli.main import main
 from mdtdist.errors import InputError
 from mdtdist.flow import Guidance
 from mdtdist.models import load, save
+from mdtdist.training.checkpoint import load_checkpoint, tensors_of
 from mdtdist.training.config import from_dict
 from mdtdist.training.distil import DistilConfig, DistilTask
 from mdtdist.training.trainer import Trainer, TrainerConfig
 from tests.training.tiny import STAGES, stage_values, write_toml
-from tests.training.toy import clone, equal
+from tests.training.toy import clone, draw, equal
 
-OPTIONS = {"delta_t": 0.01, "lambda_vd": 0.5, "p_t_max": 0.4, "normalization": "none"}
+OPTIONS = {"lambda_vd": 0.5, "time": {"p_noise": 0.4}, "guidance_vm": "none", "guidance_vd": "none"}
 
 
 def settings(stage, prepared, networks, **changes):
@@ -38,7 +38,7 @@ def task(request, prepared, networks) -> DistilTask:
 
 def test_no_gradient_reaches_the_teacher(task):
     before = clone(task.teacher)
-    losses = task.loss(0, 2, torch.Generator().manual_seed(0))
+    losses = task.loss(draw(0, 2))
     losses["loss"].backward()
     assert set(losses) == {"loss", "vm", "vd"}
     torch.testing.assert_close(losses["loss"], losses["vm"] + 0.5 * losses["vd"])
@@ -58,15 +58,13 @@ def test_a_checkpoint_holds_the_student_and_no_teacher(task, tmp_path):
     before = clone(task.teacher)
     Trainer(task, TrainerConfig(num_samples=4, batch_size=2, lr=1e-3), tmp_path).run()
     shapes = {key: value.shape for key, value in task.module.state_dict().items()}
-    for name in ("weights", "average"):
-        tensors = load_file(tmp_path / "checkpoint" / f"{name}.safetensors")
+    state = load_checkpoint(tmp_path)
+    for tensors in (tensors_of(state.weights, "student"), state.average):
         assert {key: value.shape for key, value in tensors.items()} == shapes
         assert not equal(tensors, before)
+    assert all(key.startswith("student.") for key in state.weights)
     trained = sum(p.numel() for p in task.module.parameters())
-    moments = load_file(tmp_path / "checkpoint" / "optimizer.safetensors")
-    assert sum(value.numel() for value in moments.values() if value.ndim) <= 2 * trained
-    files = {path.name for path in (tmp_path / "checkpoint").iterdir()}
-    assert files == {"weights.safetensors", "average.safetensors", "optimizer.safetensors", "state.json"}
+    assert sum(value.numel() for value in state.optimizer.values() if value.ndim) <= 2 * trained
     assert equal(clone(task.teacher), before)
 
 
@@ -99,25 +97,46 @@ def test_training_brings_a_displaced_student_back(prepared, networks, tmp_path):
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_stored_batches_ask_the_teacher_once(stage, prepared, networks, monkeypatch):
-    values = {"objective": "endpoint", "options": {"steps": 2}, "stored_batches": 2}
+def test_trajectories_ask_the_teacher_once(stage, prepared, networks, monkeypatch):
+    values = {"objective": "trajectory", "options": {}, "trajectories": {"num_batches": 2, "steps": 2}}
     config = from_dict(DistilConfig, settings(stage, prepared, networks, **values))
     task = DistilTask(config, seed=0, device="cpu")
     with torch.no_grad():
         task.module.out_layer.bias += 0.25
     forward, asked = task.teacher.forward, []
-    monkeypatch.setattr(task.teacher, "forward", lambda *args: asked.append(1) or forward(*args))
-    losses = []
+    monkeypatch.setattr(task.teacher, "forward", lambda *args, **more: asked.append(1) or forward(*args, **more))
+    numbers = []
     for step in range(6):
-        result = task.loss(step, 2, torch.Generator().manual_seed(step))
-        assert set(result) == {"loss"}
-        losses.append(result["loss"].item())
-        asked.append(-step - 1)
-    questions = [asked[: asked.index(-1)], asked[asked.index(-1) + 1 : asked.index(-2)]]
-    assert all(questions) and asked[asked.index(-2) + 1 :] == [-3, -4, -5, -6]
-    # Two batches in an order that changes from epoch to epoch, each with its own loss.
-    first = sorted(losses[:2])
-    assert first[0] != first[1] and sorted(losses[2:4]) == first and sorted(losses[4:]) == first
+        assert set(task.loss(draw(step, 2, seed=step))) == {"loss"}
+        numbers.append(len(asked))
+    assert numbers[0] > 0 and numbers[1] == 2 * numbers[0] and numbers[2:] == [numbers[1]] * 4
+
+
+@pytest.mark.parametrize("kind", ["backward", "central"])
+def test_differentiated_students_answer_in_float32(kind, prepared, networks, monkeypatch):
+    """The teacher may answer in 16 bits; what is divided by a small step may not."""
+    options = OPTIONS | {"derivative": {"kind": kind}}
+    task = DistilTask(
+        from_dict(DistilConfig, settings("structure", prepared, networks, options=options)), seed=0, device="cpu"
+    )
+    seen = {}
+    for name, network in (("student", task.module), ("teacher", task.teacher)):
+        network.blocks[0].register_forward_hook(lambda *args, name=name: seen.setdefault(name, set()).add(casts()))
+    with torch.autocast("cpu", torch.bfloat16):
+        low = task.loss(draw(0, 2))
+    high = task.loss(draw(0, 2))
+    assert seen == {"student": {False}, "teacher": {True, False}}
+    torch.testing.assert_close(low["vm"], high["vm"], rtol=0.05, atol=0)
+
+
+def casts() -> bool:
+    return torch.is_autocast_enabled("cpu")
+
+
+def test_a_step_that_fails_can_say_what_it_was_of(task):
+    task.loss(draw(3, 2))
+    ids = [task.batches.ids["train"][i] for i in task.batches.epochs.batch(3, 2)]
+    assert list(task.last_draw["ids"]) == ids and task.last_draw["t"].shape == (2,)
 
 
 def test_the_student_may_start_from_other_weights(prepared, networks, tmp_path):
@@ -130,9 +149,9 @@ def test_the_student_may_start_from_other_weights(prepared, networks, tmp_path):
     assert equal(clone(task.module), clone(other)) and not equal(clone(task.module), clone(task.teacher))
 
 
-def test_stored_batches_need_an_objective_with_targets(prepared, networks):
-    with pytest.raises(InputError, match="only the objective endpoint has targets"):
-        from_dict(DistilConfig, settings("structure", prepared, networks, stored_batches=3))
+def test_trajectories_have_to_be_asked_for(prepared, networks):
+    with pytest.raises(InputError, match=r"needs \[distil.trajectories\]"):
+        from_dict(DistilConfig, settings("structure", prepared, networks, objective="trajectory", options={}))
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -148,11 +167,11 @@ def test_distilling_by_command(stage, prepared, networks, tmp_path, capsys):
     assert main(["distill", str(config), "--trainer.lr", "2e-3", "--json"]) == 0
     result = json.loads(capsys.readouterr().out)
     assert result["out"] == str(tmp_path / "run") and result["paired_1"] > 0 and result["paired_2"] > 0
-    assert {"config.toml", "settings.json", "log.jsonl", "curves.png", "checkpoint", "samples_0000002.png"} <= {
+    assert {"config.toml", "settings.json", "log.jsonl", "curves.png", "checkpoints", "samples_0000002.png"} <= {
         path.name for path in (tmp_path / "run").iterdir()
     }
     assert (networks / stage / "flow.safetensors").read_bytes() == teacher
     student = load(tmp_path / "run" / "student")
-    average = load_file(tmp_path / "run" / "checkpoint" / "average.safetensors")
+    average = load_checkpoint(tmp_path / "run").average
     assert equal(clone(student), average) and not equal(clone(student), clone(load(networks / stage / "flow")))
     assert student.config == load(networks / stage / "flow").config

@@ -9,6 +9,7 @@ from mdtdist.sparse import SparseTensor
 from mdtdist.training.config import from_dict
 from mdtdist.training.flow import FlowConfig, FlowTask
 from tests.training.tiny import COND_CHANNELS, FLOWS, STAGES, stage_values
+from tests.training.toy import draw
 
 
 class ExactVelocity(nn.Module):
@@ -54,12 +55,12 @@ def with_exact_velocity(task: FlowTask, **options) -> ExactVelocity:
 
 def test_exact_velocity_has_no_loss(task):
     with_exact_velocity(task)
-    assert task.loss(0, 4, torch.Generator().manual_seed(0))["loss"] < 1e-8
+    assert task.loss(draw(0, 4))["loss"] < 1e-8
 
 
 def test_reversed_velocity_has_four_times_its_mean_square(task):
     network = with_exact_velocity(task, sign=-1.0)
-    loss = task.loss(0, 4, torch.Generator().manual_seed(0))["loss"]
+    loss = task.loss(draw(0, 4))["loss"]
     expected = 4 * (1 + network.batch.layout.mean(network.batch.x_0**2).mean())
     torch.testing.assert_close(loss, expected, rtol=0.2, atol=0)
 
@@ -67,7 +68,7 @@ def test_reversed_velocity_has_four_times_its_mean_square(task):
 def test_a_share_of_the_conditions_is_dropped_whole(task):
     network = with_exact_velocity(task)
     for step in range(100):
-        task.loss(step, 4, torch.Generator().manual_seed(step))
+        task.loss(draw(step, 4, seed=step))
     conds = torch.cat(network.conds)
     dropped = (conds == 0).flatten(1).all(1)
     assert 0.25 - 0.07 < dropped.float().mean() < 0.25 + 0.07  # three standard deviations of 400 draws
@@ -86,8 +87,8 @@ def test_evaluation_is_repeatable_and_keeps_every_condition(task, tmp_path):
 
 def test_untrained_network_predicts_zero_and_pays_the_mean_square(task):
     """Output layers start at zero, so the first loss is known."""
-    batch = task.batches.train(0, 4, torch.Generator().manual_seed(0))
-    loss = task.loss(0, 4, torch.Generator().manual_seed(0))["loss"].item()
+    batch = task.batches.train(draw(0, 4))
+    loss = task.loss(draw(0, 4))["loss"].item()
     assert loss == pytest.approx(1 + batch.layout.mean(batch.x_0**2).mean().item(), rel=0.2)
 
 
@@ -95,7 +96,7 @@ def test_dense_batches_mirror_the_object_with_its_picture(prepared, networks):
     batches = make_task("structure", prepared, networks).batches
     seen = []
     for step in range(8):
-        batch = batches.train(step, 4, torch.Generator().manual_seed(step))
+        batch = batches.train(draw(step, 4, seed=step))
         for item, x_0, cond in zip(batches.epochs.batch(step, 4), batch.x_0, batch.cond, strict=True):
             is_latent = [torch.equal(x_0, latent) for latent in batches.latents["train"][item]]
             views = batches.conditions["train"].tokens[item].float()  # view, mirrored
@@ -109,7 +110,7 @@ def test_dense_batches_mirror_the_object_with_its_picture(prepared, networks):
 
 def test_sparse_batches_are_packed_and_normalised(prepared, networks):
     batches = make_task("latent", prepared, networks).batches
-    batch = batches.train(2, 3, torch.Generator().manual_seed(0))
+    batch = batches.train(draw(2, 3))
     objects = batches.epochs.batch(2, 3)
     ids = [prepared.ids("train")[item] for item in objects]
     assert batch.layout == PackedLayout(tuple(len(prepared.voxels(sha)) for sha in ids))
@@ -131,10 +132,10 @@ def test_sparse_batches_are_packed_and_normalised(prepared, networks):
 
 
 def test_batches_depend_on_step_and_generator_alone(task):
-    draw = [task.batches.train(step, 2, torch.Generator().manual_seed(step)) for step in (0, 5, 0)]
-    assert torch.equal(draw[0].x_0, draw[2].x_0) and torch.equal(draw[0].cond, draw[2].cond)
-    assert draw[0].cond.shape == (2, 49, COND_CHANNELS)
-    assert not torch.equal(draw[0].cond, draw[1].cond)
+    drawn = [task.batches.train(draw(step, 2, seed=step)) for step in (0, 5, 0)]
+    assert torch.equal(drawn[0].x_0, drawn[2].x_0) and torch.equal(drawn[0].cond, drawn[2].cond)
+    assert drawn[0].cond.shape == (2, 49, COND_CHANNELS)
+    assert not torch.equal(drawn[0].cond, drawn[1].cond)
 
 
 def test_time_distribution_is_chosen_by_name(prepared, networks):

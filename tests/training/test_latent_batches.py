@@ -9,8 +9,8 @@ from mdtdist.data import files
 from mdtdist.errors import InputError
 from mdtdist.training.config import from_dict
 from mdtdist.training.latent_batches import SparseBatches, StageData
-from mdtdist.training.trainer import step_generator
 from tests.training.tiny import stage_values, write_prepared
+from tests.training.toy import draw
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ def test_large_objects_are_left_out_with_their_conditions(folder, networks):
     assert [feats.shape[1] for feats, _ in batches.items["train"]] == [70, 84, 98]
     assert (batches.conditions["train"].tokens == everything.conditions["train"].tokens[:3]).all()
     assert (batches.normalization.mean == everything.normalization.mean).all()
-    drawn = {n for step in range(6) for n in batches.train(step, 2, step_generator(0, step)).layout.lengths}
+    drawn = {n for step in range(6) for n in batches.train(draw(step, 2, seed=step)).layout.lengths}
     assert drawn == {70, 84, 98}
     smaller = SparseBatches(replace(config, max_voxels=70), seed=0, device="cpu")
     assert len(smaller.items["val"]) == 2 and len(smaller.conditions["train"].tokens) == 1

@@ -10,6 +10,7 @@ from mdtdist.sparse import SparseTensor, pack_coords
 from mdtdist.training.latent_vae import LatentVAEConfig, LatentVAETask
 from mdtdist.training.structured_latents import LatentNormalization
 from tests.training.tiny import DECODERS, ENCODERS, FEATURES, randomized
+from tests.training.toy import draw
 
 
 @pytest.fixture
@@ -23,7 +24,7 @@ def task(prepared) -> LatentVAETask:
 
 
 def test_one_step_gives_every_parameter_a_finite_gradient(task):
-    losses = task.loss(0, 2, torch.Generator().manual_seed(0))
+    losses = task.loss(draw(0, 2))
     losses["loss"].backward()
     for name, parameter in task.module.named_parameters():
         assert parameter.grad is not None and parameter.grad.isfinite().all(), name
@@ -32,11 +33,11 @@ def test_one_step_gives_every_parameter_a_finite_gradient(task):
 
 
 def test_loss_is_the_picture_and_the_divergence(task):
-    losses = task.loss(0, 2, torch.Generator().manual_seed(0))
+    losses = task.loss(draw(0, 2))
     image = losses["loss"] - task.config.kl_weight * losses["kl"]
     plain = losses["l1"] + 0.2 * (1 - losses["ssim"]) + 0.5 * losses["alpha_l1"]
     assert image > plain and losses["kl"] > 0  # the rest keeps Gaussians small and opaque
-    assert torch.equal(losses["loss"], task.loss(0, 2, torch.Generator().manual_seed(0))["loss"])
+    assert torch.equal(losses["loss"], task.loss(draw(0, 2))["loss"])
 
 
 def test_truth_is_composed_over_the_background(task, prepared):

@@ -12,6 +12,7 @@ from mdtdist.models import load
 from mdtdist.representations.flexicubes import ExtractedMesh, TrainingTerms
 from mdtdist.training.mesh_decoder import MeshDecoderConfig, MeshDecoderTask, closed_in_cube
 from tests.training.tiny import MESH_DECODER, write_toml
+from tests.training.toy import draw
 
 DECODER = MESH_DECODER[1]
 
@@ -26,7 +27,7 @@ def test_one_step_moves_every_channel_group_and_leaves_the_encoder(config):
     torch.manual_seed(0)
     task = MeshDecoderTask(config, seed=0, device="cpu")
     before = {name: value.clone() for name, value in task.encoder.state_dict().items()}
-    losses = task.loss(0, 2, torch.Generator().manual_seed(0))
+    losses = task.loss(draw(0, 2))
     losses["loss"].backward()
     gradient = task.module.out_layer.weight.grad
     assert gradient.isfinite().all()
@@ -46,7 +47,7 @@ def test_the_field_loss_falls(config):
     optimizer = torch.optim.Adam(task.module.parameters(), lr=2e-3)
     losses = []
     for _ in range(5):
-        loss = task.loss(0, 2, torch.Generator().manual_seed(0))
+        loss = task.loss(draw(0, 2))
         optimizer.zero_grad()
         loss["loss"].backward()
         optimizer.step()

@@ -129,7 +129,7 @@ def test_a_crash_before_the_rename_leaves_the_checkpoint_before(whole, tmp_path,
     rename = Path.rename
 
     def fail(path, target):
-        if path.name == "checkpoint.new":
+        if path.name == ".step_8.new":
             raise OSError("the power failed")
         return rename(path, target)
 
@@ -140,31 +140,88 @@ def test_a_crash_before_the_rename_leaves_the_checkpoint_before(whole, tmp_path,
             patch.setattr(Path, "rename", fail)
             with pytest.raises(OSError, match="power"):
                 Trainer(ToyTask(), toy_config(), tmp_path).run()
-        assert not (tmp_path / "checkpoint").exists()
         assert load_checkpoint(tmp_path).step == 4
     assert_goes_on(whole, tmp_path, from_step=4)
-    assert not (tmp_path / "checkpoint.old").exists() and not (tmp_path / "checkpoint.new").exists()
+    assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == ["step_12", "step_8"]
 
 
 def test_a_checkpoint_that_is_being_written_does_not_count(whole, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr("mdtdist.training.checkpoint.save_file", lambda tensors, path: crash(tensors))
+        patch.setattr("mdtdist.training.checkpoint.write_tensors", lambda path, tensors: crash(None))
         with pytest.raises(RuntimeError, match="power"):
             Trainer(ToyTask(), toy_config(), tmp_path).run()
-    assert (tmp_path / "checkpoint.new").exists() and load_checkpoint(tmp_path) is None
+    assert (tmp_path / "checkpoints" / ".step_4.new").exists() and load_checkpoint(tmp_path) is None
     assert_goes_on(whole, tmp_path, from_step=0)
+
+
+def test_a_damaged_checkpoint_gives_way_to_the_one_before(whole, tmp_path, caplog):
+    with pytest.raises(RuntimeError, match="power"):
+        Trainer(ToyTask({11: crash}), toy_config(), tmp_path).run()
+    path = tmp_path / "checkpoints" / "step_8" / "optimizer.safetensors"
+    path.write_bytes(path.read_bytes()[:-1] + b"!")
+    assert_goes_on(whole, tmp_path, from_step=4)
+    assert "step_8 is damaged (optimizer.safetensors is not what was written); going back" in caplog.text
+
+
+def test_sigterm_without_a_handler_ends_the_program_with_its_status(whole, tmp_path):
+    before = signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    try:
+        with pytest.raises(SystemExit) as ended:
+            Trainer(ToyTask({5: send(signal.SIGTERM)}), toy_config(), tmp_path).run()
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert ended.value.code == 143
+    assert_goes_on(whole, tmp_path, from_step=6)
 
 
 def test_a_checkpoint_of_other_networks_is_refused(whole, tmp_path):
     Trainer(ToyTask(), toy_config(), tmp_path).run()
-    with pytest.raises(InputError, match="other networks.*another out"):
+    with pytest.raises(InputError, match="step_12 is of other networks.*another out"):
         Trainer(ToyTask(width=4), toy_config(), tmp_path)
 
 
-def test_another_batch_size_is_warned_of(tmp_path, caplog):
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"batch_size": 4}, "with trainer.batch_size 3 so far, and now it is 4; set it back, or give another out"),
+        ({"seed": 1}, "with trainer.seed 0 so far, and now it is 1"),
+    ],
+)
+def test_other_batches_are_refused(changes, words, tmp_path):
     Trainer(ToyTask(), toy_config(), tmp_path).run()
-    Trainer(ToyTask(), toy_config(batch_size=4), tmp_path)
-    assert "with batch_size 3 so far, now with 4" in caplog.text
+    with pytest.raises(InputError) as caught:
+        Trainer(ToyTask(), toy_config(**changes), tmp_path)
+    assert words in str(caught.value)
+
+
+def test_budget_intervals_and_rates_may_change(tmp_path):
+    Trainer(ToyTask(), toy_config(), tmp_path).run()
+    changes = {"num_samples": 72, "lr": 0.01, "save_every": 7, "log_every": 2, "eval_every": 3, "keep_checkpoints": 1}
+    task = ToyTask()
+    trainer = Trainer(task, toy_config(**changes, precision="bf16"), tmp_path)
+    trainer.run()
+    assert trainer.step == 24 and sorted(task.losses) == list(range(12, 24))
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["step_24"]
+
+
+def test_states_of_clipping_and_scaling_are_resumed(tmp_path):
+    config = toy_config(clip_mode="percentile", clip_window=3, clip=0.5, precision="fp16")
+    whole = Trainer(ToyTask(), config, tmp_path / "whole")
+    whole.run()
+    with pytest.raises(RuntimeError, match="power"):
+        Trainer(ToyTask({9: crash}), config, tmp_path / "parts").run()
+    task = ToyTask()
+    parts = Trainer(task, config, tmp_path / "parts")
+    parts.run()
+    assert min(task.losses) == 8 and parts.steps.states() == whole.steps.states()
+    assert parts.steps.states()["student"]["num_good"] == 12 and len(parts.steps.states()["student"]["norms"]) == 3
+    assert equal(clone(parts.task.module), clone(whole.task.module))
+
+
+def test_other_parts_of_the_batch_are_warned_of(tmp_path, caplog):
+    Trainer(ToyTask(), toy_config(), tmp_path).run()
+    Trainer(ToyTask(), toy_config(accumulate=3), tmp_path)
+    assert "in 1 parts so far, now in 3" in caplog.text
 
 
 def test_weights_laid_out_channels_last_resume_bitwise(tmp_path):
@@ -178,11 +235,12 @@ def test_weights_laid_out_channels_last_resume_bitwise(tmp_path):
                 self.module = nn.Sequential(nn.Conv3d(2, 4, 3), nn.SiLU(), nn.Conv3d(4, 2, 2))
             self.module.to(memory_format=torch.channels_last_3d)
 
-        def loss(self, step, batch_size, generator):
-            loss = self.module(torch.randn(batch_size, 2, 4, 4, 4, generator=generator)).square().mean()
-            if step in self.events:
-                self.events[step](loss)
-            self.losses[step] = loss.item()
+        def loss(self, draw):
+            x = torch.randn(draw.batch_size, 2, 4, 4, 4, generator=draw.generator)
+            loss = self.module(x).square().mean()
+            if draw.position in self.events:
+                self.events[draw.position](loss)
+            self.losses[draw.position] = loss.item()
             return {"loss": loss}
 
         def evaluate(self, folder, step):

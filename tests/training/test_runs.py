@@ -3,10 +3,10 @@
 import json
 
 import pytest
-from safetensors.torch import load_file
 
 from mdtdist.cli.main import main
 from mdtdist.models import load
+from mdtdist.training.checkpoint import load_checkpoint
 from mdtdist.training.runs import read_config, run
 from tests.training.tiny import DECODERS, ENCODERS, FLOWS, stage_values, write_toml
 from tests.training.toy import equal
@@ -45,7 +45,7 @@ def test_a_run_folder_can_be_continued_from_its_own_config(config, tmp_path, cap
     assert main(["train", str(config)]) == 0
     assert main(["train", str(tmp_path / "run" / "config.toml"), "--trainer.num_samples", "8", "--json"]) == 0
     assert json.loads(capsys.readouterr().out.splitlines()[-1])["out"] == str(tmp_path / "run")
-    assert json.loads((tmp_path / "run" / "checkpoint" / "state.json").read_text())["step"] == 4
+    assert load_checkpoint(tmp_path / "run").step == 4
 
 
 def test_a_seed_decides_everything(config, tmp_path):
@@ -53,7 +53,7 @@ def test_a_seed_decides_everything(config, tmp_path):
     for number, seed in enumerate((3, 3, 4)):
         values = read_config(config, {"out": str(tmp_path / f"run{number}"), "trainer.seed": str(seed)})
         run(config, values)
-        weights.append(load_file(tmp_path / f"run{number}" / "checkpoint" / "weights.safetensors"))
+        weights.append(load_checkpoint(tmp_path / f"run{number}").weights)
     assert equal(weights[0], weights[1]) and not equal(weights[0], weights[2])
 
 
@@ -65,6 +65,12 @@ def test_a_seed_decides_everything(config, tmp_path):
         (["train", "CONFIG", "lr", "3"], "'lr' is not a pair"),
         (["train", "CONFIG", "--trainer.learning_rate", "3"], "unknown key 'learning_rate' in trainer"),
         (["train", "CONFIG", "--trainer.lr", "high"], "trainer.lr is 'high'; expected float"),
+        (["train", "CONFIG", "--trainr.lr", "3"], "unknown key 'trainr'; did you mean 'trainer'?"),
+        (
+            ["train", "CONFIG", "--trainer.precision", "fp8"],
+            "precision is 'fp8'; expected one of 'fp32', 'bf16', 'fp16'",
+        ),
+        (["train", "CONFIG", "--trainer.accumulate", "3"], "batch_size is 2, but 1 process(es) with accumulate 3 take"),
         (["train", "CONFIG", "--structure_vae.data", "/nowhere"], "/nowhere has no metadata.csv"),
         (["train", "/nowhere.toml"], "cannot read the config /nowhere.toml"),
     ],

@@ -16,6 +16,7 @@ from mdtdist.training.structure_vae import (
     unit_latents,
 )
 from tests.training.tiny import DECODERS, ENCODERS, randomized
+from tests.training.toy import draw
 
 
 @pytest.fixture
@@ -64,7 +65,7 @@ def test_symmetries_are_the_eight_that_keep_z_up():
 
 
 def test_loss_is_the_weighted_sum_of_its_parts(task):
-    losses = task.loss(0, 3, torch.Generator().manual_seed(0))
+    losses = task.loss(draw(0, 3))
     expected = losses["dice"] + 1.0 * losses["bce"] + 1e-3 * losses["kl"]
     torch.testing.assert_close(losses["loss"], expected)
     assert losses["kl"] > 0.5 * (math.exp(-4) + 3) * 0.5  # the posterior starts narrow
@@ -74,7 +75,7 @@ def test_training_steps_lower_the_loss_of_a_batch(task):
     optimizer = torch.optim.Adam(task.module.parameters(), lr=0.01)
     values = []
     for _ in range(12):
-        loss = task.loss(0, 3, torch.Generator().manual_seed(0))["loss"]
+        loss = task.loss(draw(0, 3))["loss"]
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

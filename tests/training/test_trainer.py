@@ -1,16 +1,16 @@
-"""The training loop: schedule, averages, sampling, bad steps."""
+"""The training loop: schedule, sampling, bad steps, progress."""
 
-import json
 import math
+import signal
 
 import pytest
 import torch
-from torch import nn
 
-from mdtdist.training.checkpoint import MovingAverage, load_checkpoint
+from mdtdist.training.checkpoint import load_checkpoint
 from mdtdist.training.curves import read_log
-from mdtdist.training.trainer import EpochSampler, Trainer, TrainerConfig, step_generator
-from tests.training.toy import ToyTask, clone, equal, toy_config
+from mdtdist.training.task import EpochSampler, step_generator
+from mdtdist.training.trainer import Trainer, TrainerConfig
+from tests.training.toy import ToyTask, clone, draw, equal, send, toy_config
 
 
 def test_learning_rate_rises_linearly_then_falls_as_a_cosine():
@@ -51,17 +51,18 @@ def test_noise_depends_on_seed_and_step():
     assert draws == again and len(set(draws)) == 9
 
 
-def test_moving_average_follows_its_formula():
-    module = nn.Linear(2, 2)
-    average, expected = MovingAverage(module, 0.5), module.weight.detach().clone()
-    for step in range(12):
-        with torch.no_grad():
-            module.weight += step + 1
-        average.update(module, step)
-        decay = min(0.5, (1 + step) / (10 + step))
-        expected = decay * expected + (1 - decay) * module.weight.detach()
-    torch.testing.assert_close(average.tensors["weight"], expected)
-    assert not torch.allclose(average.tensors["weight"], module.weight)
+def test_shards_of_a_batch_draw_differently_and_repeatably():
+    keys = [(0, step, shard) for step in range(3) for shard in range(3)]
+    draws, again = ([torch.rand((), generator=step_generator(*key)).item() for key in keys] for _ in range(2))
+    assert draws == again and len(set(draws)) == 9
+    assert torch.rand((), generator=step_generator(4, 5, 0)) == torch.rand((), generator=step_generator(4, 5))
+
+
+def test_shards_divide_the_batch_in_its_order():
+    sampler = EpochSampler(10, seed=3)
+    parts = [sampler.draw(draw(2, 6, shard=shard, num_shards=3)) for shard in range(3)]
+    assert [len(part) for part in parts] == [2, 2, 2]
+    assert sum(parts, []) == sampler.batch(2, 6) == sampler.draw(draw(2, 6))
 
 
 def test_evaluation_and_export_see_the_average_and_training_goes_on_without_it(tmp_path):
@@ -98,8 +99,23 @@ def test_low_precision_is_an_autocast_of_the_loss(tmp_path):
     assert not seen[0][0] and seen[1] == (True, torch.bfloat16)
 
 
+def test_a_pass_without_gradients_leaves_the_next_its_own(tmp_path):
+    """Autocast would keep the weights it narrowed in the first pass, and they have none."""
+
+    class TwoPasses(ToyTask):
+        def loss(self, draw):
+            with torch.no_grad():
+                self.module.layer(self.data)
+            return super().loss(draw)
+
+    tasks = ToyTask(), TwoPasses()
+    for i, task in enumerate(tasks):
+        Trainer(task, toy_config(precision="bf16"), tmp_path / str(i)).run()
+    assert equal(clone(tasks[0].module), clone(tasks[1].module))
+
+
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
-def test_a_step_with_a_non_finite_loss_is_skipped_and_counted(bad, tmp_path, caplog):
+def test_a_step_with_a_non_finite_loss_is_skipped_and_counted(bad, tmp_path, caplog, monkeypatch):
     weights = {}
 
     def spoil(loss):
@@ -112,31 +128,51 @@ def test_a_step_with_a_non_finite_loss_is_skipped_and_counted(bad, tmp_path, cap
 
     task = ToyTask({6: spoil, 7: look})
     trainer = Trainer(task, toy_config(), tmp_path)
+    averages = []
+    monkeypatch.setattr(trainer.average, "update", lambda module, step: averages.append(step))
     trainer.run()
     assert equal(weights["before"], weights["after"])
     assert all(value.isfinite().all() for value in clone(task.module).values())
     assert trainer.bad_steps == 1 and load_checkpoint(tmp_path).meta["bad_steps"] == 1
     assert "step 6 skipped" in caplog.text
-    assert len(read_log(tmp_path)["loss"]) == 11 and len(read_log(tmp_path)["lr"]) == 12
+    # Twelve steps and thirteen batches: schedule and average go on as if nothing had been, the data with the next batch.
+    assert averages == list(range(12)) and sorted(task.losses) == list(range(13))
+    log = read_log(tmp_path)
+    assert [lr for _, lr in log["lr"]] == pytest.approx([trainer.config.lr_at(step) for step in range(12)], rel=1e-7)
+    assert [samples for samples, _ in log["bad_steps"]] == [21, 24, 27, 30, 33, 36]
 
 
 def test_too_many_bad_steps_stop_the_run_with_their_reason(tmp_path):
     task = ToyTask({step: lambda loss: loss * math.nan for step in (3, 5, 8)})
-    with pytest.raises(RuntimeError, match=r"3 steps had a non-finite loss.*last at step 8.*seed 0.*lower lr"):
+    with pytest.raises(RuntimeError) as caught:
         Trainer(task, toy_config(max_bad_steps=2), tmp_path).run()
     assert max(task.losses) == 8
+    words = ["3 steps had a non-finite loss", "last at step 6 (batch 8, seed 0)", "'grad_norm': nan", "lower lr"]
+    drawn = f"[{{'ids': {task.epochs.batch(8, 3)}, 't': [0.25, 0.25, 0.25]}}]"
+    assert all(word in str(caught.value) for word in [*words, drawn])
 
 
 def test_a_run_of_bad_steps_alone_can_be_saved(tmp_path):
-    task = ToyTask({step: lambda loss: loss * math.nan for step in range(12)})
-    Trainer(task, toy_config(), tmp_path).run()
+    """A run that is stopped before its first good step goes on with the next batch."""
+
+    def last(loss):
+        send(signal.SIGTERM)(loss)
+        return loss * math.nan
+
+    task = ToyTask({0: lambda loss: loss * math.nan, 1: last})
+    with pytest.raises(SystemExit):
+        Trainer(task, toy_config(), tmp_path).run()
     state = load_checkpoint(tmp_path)
-    assert state.step == 12 and state.optimizer == {} and state.meta["bad_steps"] == 12
-    assert all(json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines())
+    assert state.step == 0 and state.optimizer == {} and state.meta["bad_steps"] == 2
+    resumed = ToyTask()
+    Trainer(resumed, toy_config(), tmp_path).run()
+    assert sorted(resumed.losses) == list(range(2, 14))
 
 
 def test_progress_is_reported(tmp_path):
     calls = []
     Trainer(ToyTask(), toy_config(log_every=4), tmp_path, lambda *call: calls.append(call)).run()
-    assert [call[:2] for call in calls] == [(4, 12), (5, 12), (8, 12), (10, 12), (12, 12), (12, 12)]
-    assert "loss" in calls[0][2] and "val/weight" in calls[1][2]
+    assert [call[:2] for call in calls] == [(0, 12), (4, 12), (5, 12), (8, 12), (10, 12), (12, 12), (12, 12)]
+    assert calls[0][2] == "" and "loss" in calls[1][2] and "val/weight" in calls[2][2]
+    Trainer(ToyTask(), toy_config(num_samples=60), tmp_path, lambda *call: calls.append(call)).run()
+    assert calls[7] == (12, 20, "")  # what was done before is no measure of speed

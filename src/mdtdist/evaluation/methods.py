@@ -11,7 +11,7 @@ from torch import Tensor
 
 from mdtdist.errors import InputError
 from mdtdist.flow import EulerSampler, Trajectory
-from mdtdist.models import network_args, sparse_velocity_field, velocity_field
+from mdtdist.models import extra_embeddings, network_args, sparse_velocity_field, velocity_field
 from mdtdist.pipelines import ImageTo3D, PipelineConfig
 from mdtdist.pipelines.config import FLOW_ROLES, Flows, Stage
 
@@ -110,10 +110,11 @@ def grid_resolution(pipe: ImageTo3D) -> int:
 
 
 def sampler_for(pipe: ImageTo3D, method: Method, stage: Stage) -> EulerSampler:
-    """The sampler of one stage."""
+    """The sampler of one stage; a network that embeds its guidance is told that of the model."""
     flows: Flows = "teacher" if method.is_teacher else "student"
-    config = pipe.config.samplers[flows, stage]
-    return config.sampler(steps=method.stage(stage)[1], cfg_strength=None if method.guided else 0.0)
+    takes = extra_embeddings(pipe.network(FLOW_ROLES[stage] + method.suffix))
+    w = None if method.guided or "guidance" in takes else 0.0
+    return pipe.config.samplers[flows, stage].sampler(steps=method.stage(stage)[1], cfg_strength=w, takes=takes)
 
 
 @torch.no_grad()

@@ -3,10 +3,11 @@
 from mdtdist.flow.guidance import Guidance, VelocityField, guided_field
 from mdtdist.flow.layout import DenseLayout, Layout, PackedLayout, randn_like
 from mdtdist.flow.path import LinearPath
-from mdtdist.flow.sampler import EulerSampler, SamplerStep, Trajectory
+from mdtdist.flow.sampler import ConsistencySampler, EulerSampler, Sampler, SamplerStep, Trajectory
 from mdtdist.flow.times import LogitNormalTime, TimeDistribution, UniformTime, rescale_time, time_grid
 
 __all__ = [
+    "ConsistencySampler",
     "DenseLayout",
     "EulerSampler",
     "Guidance",
@@ -14,6 +15,7 @@ __all__ = [
     "LinearPath",
     "LogitNormalTime",
     "PackedLayout",
+    "Sampler",
     "SamplerStep",
     "TimeDistribution",
     "Trajectory",

@@ -7,7 +7,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 # v(x, t): samples in any layout and one time per sample, t in [0, 1] with 1 = noise; returns a velocity shaped like x.
-VelocityField = Callable[[Tensor, Tensor], Tensor]
+# Some fields take more, one value per sample: ``r``, the end of the interval [r, t] that the velocity is the mean of,
+# and ``w``, a guidance weight.
+VelocityField = Callable[..., Tensor]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,21 +42,22 @@ def guided_field(
 ) -> VelocityField:
     """A velocity field with guidance inside ``guidance.interval``, decided per sample (for distillation).
 
+    The field also takes ``w``, a weight or one per sample, in place of ``guidance.w``. Where no sample is guided the
+    negative condition is not evaluated.
+
     Args:
         field: conditional velocity.
         negative: velocity under the negative condition.
         guidance: weight and interval.
         expand: broadcasts per-sample values to the rows of ``x`` (``Layout.expand``).
     """
-    if guidance.w == 0:
-        return field
     low, high = guidance.interval
 
-    def guided(x: Tensor, t: Tensor) -> Tensor:
+    def guided(x: Tensor, t: Tensor, *, w: float | Tensor | None = None) -> Tensor:
         v_cond = field(x, t)
-        w = guidance.w * ((t >= low) & (t <= high)).to(v_cond.dtype)
-        if not bool(w.any()):
+        weight = (guidance.w if w is None else w) * ((t >= low) & (t <= high)).to(v_cond.dtype)
+        if not bool(weight.any()):
             return v_cond
-        return v_cond + expand(w, v_cond) * (v_cond - negative(x, t))
+        return v_cond + expand(weight, v_cond) * (v_cond - negative(x, t))
 
     return guided

@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from mdtdist.models.extra_embeddings import FlowNetwork, make_embedders
 from mdtdist.models.initialization import initialize_transformer
 from mdtdist.nn import (
     LayerNorm32,
@@ -21,11 +22,14 @@ from mdtdist.nn import (
 from mdtdist.sparse import SparseTensor, batch_groups
 
 
-class SLatFlowModel(nn.Module):
+class SLatFlowModel(FlowNetwork):
     """Velocity of a sparse latent at network time ``t`` (1000 times the flow time).
 
     Sparse residual blocks halve the resolution, a transformer with full attention works on the coarse voxels, and
     mirrored residual blocks with skip connections restore the rows of the input.
+
+    With ``extra_embeddings`` it is told more: "interval", the length of the step in network time, and "guidance", the
+    weight in the unit of ``models.velocity``; see ``models.extra_embeddings``.
     """
 
     def __init__(
@@ -50,6 +54,7 @@ class SLatFlowModel(nn.Module):
         share_mod: bool = False,
         qk_rms_norm: bool = False,
         qk_rms_norm_cross: bool = False,
+        extra_embeddings: Sequence[str] = (),
     ) -> None:
         super().__init__()
         if pe_mode != "ape":
@@ -62,6 +67,7 @@ class SLatFlowModel(nn.Module):
         self.share_mod, self.use_skip_connection = share_mod, use_skip_connection
         widths = [*io_block_channels, model_channels]
         self.t_embedder = TimestepEmbedder(model_channels)
+        self.extra_embedders = make_embedders(extra_embeddings, model_channels)
         if share_mod:
             self.adaLN_modulation = modulation(model_channels)
         self.input_layer = nn.Linear(in_channels, widths[0])
@@ -94,8 +100,16 @@ class SLatFlowModel(nn.Module):
         if use_fp16:
             set_torso_dtype(self, torch.float16)
 
-    def forward(self, x: SparseTensor, t: Float[Tensor, "B"], cond: Float[Tensor, "B L D"]) -> SparseTensor:
-        emb = self.t_embedder(t)
+    def forward(
+        self,
+        x: SparseTensor,
+        t: Float[Tensor, "B"],
+        cond: Float[Tensor, "B L D"],
+        *,
+        interval: Float[Tensor, "B"] | None = None,
+        guidance: Float[Tensor, "B"] | None = None,
+    ) -> SparseTensor:
+        emb = self.embed_time(t, interval=interval, guidance=guidance)
         mod = narrow(self, self.adaLN_modulation(emb) if self.share_mod else emb)
         emb, cond = narrow(self, emb), narrow(self, cond)
         h, skips, fine_levels = self.encode(x, emb)

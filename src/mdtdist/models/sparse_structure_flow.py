@@ -1,10 +1,13 @@
 """The flow transformer of the structure latent: a dense grid under image or text condition."""
 
+from collections.abc import Sequence
+
 import torch
 from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from mdtdist.models.extra_embeddings import FlowNetwork, make_embedders
 from mdtdist.models.initialization import initialize_transformer
 from mdtdist.nn import (
     DenseTokens,
@@ -19,8 +22,12 @@ from mdtdist.nn import (
 )
 
 
-class SparseStructureFlowModel(nn.Module):
-    """Velocity of a dense latent ``[B, C, R, R, R]`` at network time ``t`` (1000 times the flow time)."""
+class SparseStructureFlowModel(FlowNetwork):
+    """Velocity of a dense latent ``[B, C, R, R, R]`` at network time ``t`` (1000 times the flow time).
+
+    With ``extra_embeddings`` it is told more: "interval", the length of the step in network time, and "guidance", the
+    weight in the unit of ``models.velocity``; see ``models.extra_embeddings``.
+    """
 
     def __init__(
         self,
@@ -41,6 +48,7 @@ class SparseStructureFlowModel(nn.Module):
         share_mod: bool = False,
         qk_rms_norm: bool = False,
         qk_rms_norm_cross: bool = False,
+        extra_embeddings: Sequence[str] = (),
     ) -> None:
         super().__init__()
         if pe_mode != "ape":
@@ -48,6 +56,7 @@ class SparseStructureFlowModel(nn.Module):
         num_heads = num_heads or model_channels // num_head_channels
         self.resolution, self.patch_size = resolution, patch_size
         self.t_embedder = TimestepEmbedder(model_channels)
+        self.extra_embedders = make_embedders(extra_embeddings, model_channels)
         if share_mod:
             self.adaLN_modulation = modulation(model_channels)
         self.share_mod = share_mod
@@ -73,12 +82,18 @@ class SparseStructureFlowModel(nn.Module):
             set_torso_dtype(self, torch.float16)
 
     def forward(
-        self, x: Float[Tensor, "B C R R R"], t: Float[Tensor, "B"], cond: Float[Tensor, "B L D"]
+        self,
+        x: Float[Tensor, "B C R R R"],
+        t: Float[Tensor, "B"],
+        cond: Float[Tensor, "B L D"],
+        *,
+        interval: Float[Tensor, "B"] | None = None,
+        guidance: Float[Tensor, "B"] | None = None,
     ) -> Float[Tensor, "B C2 R R R"]:
         p = self.patch_size
         patches = rearrange(x, "b c (x i) (y j) (z k) -> b (x y z) (c i j k)", i=p, j=p, k=p)
         h = narrow(self, self.input_layer(patches) + self.pos_emb)
-        mod = self.t_embedder(t)
+        mod = self.embed_time(t, interval=interval, guidance=guidance)
         if self.share_mod:
             mod = self.adaLN_modulation(mod)
         mod, cond = narrow(self, mod), narrow(self, cond)

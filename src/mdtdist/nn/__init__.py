@@ -3,6 +3,7 @@
 from mdtdist.nn.attention import CrossAttention, DenseTokens, PackedTokens, SelfAttention, TokenLayout
 from mdtdist.nn.blocks import FeedForward, ModulatedCrossBlock, SparseResBlock, TransformerBlock, modulation
 from mdtdist.nn.embeddings import TimestepEmbedder, absolute_position_embedding, dense_grid_coords
+from mdtdist.nn.lora import LowRankUpdates
 from mdtdist.nn.norms import ChannelLayerNorm32, GroupNorm32, LayerNorm32, MultiHeadRMSNorm
 from mdtdist.nn.precision import narrow, set_torso_dtype
 
@@ -13,6 +14,7 @@ __all__ = [
     "FeedForward",
     "GroupNorm32",
     "LayerNorm32",
+    "LowRankUpdates",
     "ModulatedCrossBlock",
     "MultiHeadRMSNorm",
     "PackedTokens",

@@ -8,13 +8,14 @@ from torch import Tensor, nn
 
 
 def sinusoid(positions: Num[Tensor, "..."], num_frequencies: int) -> Float[Tensor, "... {num_frequencies}"]:
-    """Angles ``p w_i`` with ``w_i = 10000^(-i / num_frequencies)``, the base of both embeddings below."""
-    exponents = torch.arange(num_frequencies, dtype=torch.float32, device=positions.device) / num_frequencies
-    return positions[..., None].float() * torch.exp(-math.log(10000.0) * exponents)
+    """Angles ``p w_i`` with ``w_i = 10000^(-i / num_frequencies)``, the base of both embeddings; at least float32."""
+    dtype = torch.promote_types(positions.dtype, torch.float32)
+    exponents = torch.arange(num_frequencies, dtype=dtype, device=positions.device) / num_frequencies
+    return positions[..., None].to(dtype) * torch.exp(-math.log(10000.0) * exponents)
 
 
 class TimestepEmbedder(nn.Module):
-    """Cosine-sine features of the raw network time (``1000 t`` for TRELLIS) through a two-layer MLP, float32."""
+    """Cosine-sine features of the raw network time (``1000 t`` for TRELLIS) through a two-layer MLP."""
 
     def __init__(self, channels: int, num_frequencies: int = 128) -> None:
         super().__init__()

@@ -5,24 +5,16 @@ samples toward the teacher's marginals, with the student itself in the role of t
 """
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from mdtdist.flow import (
-    Layout,
-    LinearPath,
-    LogitNormalTime,
-    TimeDistribution,
-    UniformTime,
-    VelocityField,
-    randn_like,
-)
-from mdtdist.objectives.residual import Derivative, transport_residual
-
-Normalization = Literal["none", "residual"]
+from mdtdist.flow import Layout, LinearPath, VelocityField, randn_like
+from mdtdist.objectives.method import Cost, Fields, Latents
+from mdtdist.objectives.options import DerivativeOptions, Normalization, TimeOptions
+from mdtdist.objectives.residual import drive, transport_residual
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,46 +22,71 @@ class MDTConfig:
     """Options of ``mdt_loss``, each independent of the others; the defaults are the paper's.
 
     Attributes:
-        delta_t: finite-difference step in units of ``t``; also the smallest time drawn.
+        time: distribution of ``t``, shared by both parts. Velocity distillation learns nothing at ``t = 1``.
+        derivative: how the student is differentiated along the teacher.
+        normalization: how residuals are scaled.
+        guidance_vm, guidance_vd: weight of the teacher in velocity matching and distillation; None for its own.
         lambda_vd: weight of velocity distillation; 0 leaves it out and saves its evaluations.
-        time: distribution of ``t``, "uniform" or "logit_normal".
-        time_mean, time_std: parameters of "logit_normal" (TRELLIS and the released MDT-dist trainer: 1 and 1).
-        p_t_max: share of samples whose ``t`` is set to 1, the only time a one-step sampler visits. Velocity
-            distillation learns nothing from them, as ``1 - t`` vanishes.
-        derivative: "difference" or "jvp", see ``transport_residual``.
-        normalization: "none", or "residual" to divide the gradient of each sample by ``rms(R) + normalization_offset``.
-        normalization_offset: RMS below which a residual is no longer scaled up, in units of velocity.
+        vd_weighting: "one_minus_t" as printed in Eq. 17, or "constant", the gradient of a plain square (a factor 2) at
+            every time, as the released trainer takes it.
+        vd_noise: "independent" renoises with a noise of its own (Algorithm 1), "shared" with that of velocity matching,
+            as the released trainer does.
+        sigma_min: smallest noise of the path; the released trainer has 1e-5.
     """
 
-    delta_t: float = 1e-2
+    time: TimeOptions = TimeOptions()
+    derivative: DerivativeOptions = DerivativeOptions()
+    normalization: Normalization = Normalization()
+    guidance_vm: float | None = 40.0
+    guidance_vd: float | None = 100.0
     lambda_vd: float = 1.0
-    time: Literal["uniform", "logit_normal"] = "uniform"
-    time_mean: float = 1.0
-    time_std: float = 1.0
-    p_t_max: float = 0.0
-    derivative: Derivative = "difference"
-    normalization: Normalization = "none"
-    normalization_offset: float = 0.1
+    vd_weighting: Literal["one_minus_t", "constant"] = "one_minus_t"
+    vd_noise: Literal["independent", "shared"] = "independent"
+    sigma_min: float = 0.0
 
     def __post_init__(self) -> None:
-        if not 0 < self.delta_t < 1:
-            raise ValueError(f"delta_t is {self.delta_t}; expected a step in (0, 1)")
         if self.lambda_vd < 0:
             raise ValueError(f"lambda_vd is {self.lambda_vd}; expected a weight of at least 0")
-        if not 0 <= self.p_t_max <= 1:
-            raise ValueError(f"p_t_max is {self.p_t_max}; expected a share in [0, 1]")
-        if self.time not in ("uniform", "logit_normal"):
-            raise ValueError(f"time is {self.time!r}; expected 'uniform' or 'logit_normal'")
-        if self.derivative not in ("difference", "jvp"):
-            raise ValueError(f"derivative is {self.derivative!r}; expected 'difference' or 'jvp'")
-        _check_normalization(self.normalization, self.normalization_offset)
+        if self.vd_weighting not in ("one_minus_t", "constant"):
+            raise ValueError(f"vd_weighting is {self.vd_weighting!r}; expected 'one_minus_t' or 'constant'")
+        if self.vd_noise not in ("independent", "shared"):
+            raise ValueError(f"vd_noise is {self.vd_noise!r}; expected 'independent' or 'shared'")
+        if not 0 <= self.sigma_min < 1:
+            raise ValueError(f"sigma_min is {self.sigma_min}; expected a noise level in [0, 1)")
 
     @property
-    def time_distribution(self) -> TimeDistribution:
-        """The distribution of ``t`` before it is mapped to [delta_t, 1]."""
-        if self.time == "uniform":
-            return UniformTime()
-        return LogitNormalTime(mean=self.time_mean, std=self.time_std)
+    def needs(self) -> frozenset[str]:
+        """Nothing beyond student and teacher."""
+        return frozenset()
+
+    @property
+    def cost(self) -> Cost:
+        """Matching, and distillation where it has a weight."""
+        passes = self.derivative.passes
+        if self.lambda_vd == 0:
+            return Cost(student_grad=1, student=passes, teacher=1)
+        return Cost(student_grad=2, student=2 * passes + 1, teacher=2)
+
+
+RELEASED = MDTConfig(
+    time=TimeOptions(kind="logit_normal", mean=1.0, std=1.0),
+    normalization=Normalization(kind="derivative", offset=0.1),
+    vd_weighting="constant",
+    vd_noise="shared",
+    sigma_min=1e-5,
+)
+
+
+# Velocity matching alone. A longer step and a residual of bounded size keep it stable where the teacher turns sharply,
+# near t = 1; a fifth of the samples lies there, since a one-step sampler visits no other time.
+OURS = MDTConfig(
+    time=TimeOptions(p_noise=0.2),
+    derivative=DerivativeOptions(delta_t=5e-2),
+    normalization=Normalization(kind="residual"),
+    guidance_vm=None,
+    guidance_vd=None,
+    lambda_vd=0.0,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,10 +113,8 @@ def velocity_matching_loss(
     t: Float[Tensor, "B"],
     *,
     layout: Layout,
-    delta_t: float = 1e-2,
-    derivative: Derivative = "difference",
-    normalization: Normalization = "none",
-    normalization_offset: float = 0.1,
+    derivative: DerivativeOptions = DerivativeOptions(),
+    normalization: Normalization = Normalization(),
 ) -> Float[Tensor, "B"]:
     """Match the student's velocity field to the teacher's (Eq. 13 with the backward difference of Eq. 14).
 
@@ -112,24 +127,20 @@ def velocity_matching_loss(
         x_t: samples of the marginal at ``t``.
         t: times in [delta_t, 1]; 1 is noise.
         layout: how the samples lie in ``x_t``.
-        delta_t: finite-difference step, same unit as ``t``.
-        derivative: "difference" or "jvp".
-        normalization: "residual" divides by the detached ``rms(R) + normalization_offset`` of each sample, so that the
-            loss reads like an RMS instead of a mean square, and no sample dominates a batch.
-        normalization_offset: see ``MDTConfig``.
+        derivative: how ``d phi / dt`` is taken.
+        normalization: "residual" makes the loss read like an RMS instead of a mean square, so that no sample dominates
+            a batch.
 
     Returns:
         Loss per sample.
 
     Raises:
-        ValueError: if any ``t`` is below ``delta_t``, or an option is unknown.
+        ValueError: if any ``t`` is below ``delta_t``.
     """
-    _check_normalization(normalization, normalization_offset)
-    parts = transport_residual(student, teacher, x_t, t, layout=layout, delta_t=delta_t, derivative=derivative)
-    loss = layout.mean(parts.residual**2)
-    if normalization == "residual":
-        loss = loss / (layout.rms(parts.residual.detach()) + normalization_offset)
-    return loss
+    residual = transport_residual(
+        student, teacher, x_t, t, layout=layout, derivative=derivative, normalization=normalization
+    ).residual
+    return normalization.weight(residual, layout) * layout.mean(residual**2)
 
 
 def velocity_distillation_loss(
@@ -140,12 +151,12 @@ def velocity_distillation_loss(
     t: Float[Tensor, "B"],
     *,
     layout: Layout,
-    delta_t: float = 1e-2,
-    derivative: Derivative = "difference",
-    normalization: Normalization = "none",
-    normalization_offset: float = 0.1,
+    derivative: DerivativeOptions = DerivativeOptions(),
+    normalization: Normalization = Normalization(),
+    weighting: Literal["one_minus_t", "constant"] = "one_minus_t",
+    path: LinearPath = LinearPath(),
 ) -> Float[Tensor, "B"]:
-    """Move the student's one-step samples along the difference of two velocity fields (Eq. 17, as printed).
+    """Move the student's one-step samples along the difference of two velocity fields (Eq. 17).
 
     With ``x' = z' - phi(z', 1)`` and ``x'_t = (1 - t) x' + t z''``, the student's own velocity field is
     ``u = phi + t d phi / dt`` at ``(x'_t, t)``, and the gradient is ``-(u - v) d x'_t / d theta``, that is
@@ -162,78 +173,67 @@ def velocity_distillation_loss(
         renoise: ``z''``, standard normal, independent of ``noise``.
         t: times in [delta_t, 1] to which the samples are renoised.
         layout: how the samples lie in ``noise``.
-        delta_t, derivative, normalization, normalization_offset: as in ``velocity_matching_loss``.
+        derivative, normalization: as in ``velocity_matching_loss``.
+        weighting: of the gradient, see ``MDTConfig.vd_weighting``.
+        path: how the samples are renoised.
 
     Returns:
-        ``(1 - t) mean((u - v)^2) / 2`` per sample, a value to watch; its gradient is the one above over the number of
+        ``weight mean((u - v)^2) / 2`` per sample, a value to watch; its gradient is the one above over the number of
         elements, not that of the value.
 
     Raises:
-        ValueError: if any ``t`` is below ``delta_t``, or an option is unknown.
+        ValueError: if any ``t`` is below ``delta_t``.
     """
-    _check_normalization(normalization, normalization_offset)
     phi = student(noise, torch.ones_like(t))
     with torch.no_grad():
-        x_t = LinearPath().sample(noise - phi, renoise, layout.expand(t, noise))
+        x_t = path.sample(noise - phi, renoise, layout.expand(t, noise))
         u_minus_v = transport_residual(
-            student, teacher, x_t, t, layout=layout, delta_t=delta_t, derivative=derivative
+            student, teacher, x_t, t, layout=layout, derivative=derivative, normalization=normalization
         ).residual
-        weight = 1 - t
-        if normalization == "residual":
-            weight = weight / (layout.rms(u_minus_v) + normalization_offset)
-        target = phi - u_minus_v
-    return weight * layout.mean((phi - target) ** 2) / 2
+    weight = 1 - t if weighting == "one_minus_t" else torch.full_like(t, 2)
+    return drive(phi, u_minus_v, layout=layout, weight=weight * normalization.weight(u_minus_v, layout))
 
 
 def mdt_loss(
-    student: VelocityField,
-    teacher: VelocityField,
-    x_0: Float[Tensor, "..."],
-    *,
-    layout: Layout,
-    config: MDTConfig,
-    generator: torch.Generator,
-    teacher_vd: VelocityField | None = None,
+    fields: Fields, latents: Latents, *, config: MDTConfig, generator: torch.Generator, step: int = 0
 ) -> MDTLoss:
     """Velocity matching plus ``lambda_vd`` times velocity distillation (Eq. 18, Algorithm 1).
 
-    Args:
-        student: average velocity ``phi(x, t)``.
-        teacher: velocity ``v(x, t)``, guided if it is to be.
-        x_0: data latents.
-        layout: how the samples lie in ``x_0``.
-        config: options.
-        generator: on the CPU; drawn from in the order t, z, z', z''.
-        teacher_vd: the teacher of velocity distillation, where its guidance differs; ``teacher`` by default.
+    The generator is drawn from in the order t, z, z', z''.
     """
-    t = draw_times(layout.num_samples, config=config, generator=generator)
-    # Half-precision times would be too coarse for delta_t.
-    t = t.to(device=x_0.device, dtype=torch.promote_types(x_0.dtype, torch.float32))
+    x_0, layout = latents.x_0, latents.layout
+    low = config.derivative.delta_t + config.sigma_min
+    t = config.time.sample(x_0, layout.num_samples, low=low, generator=generator)
     z, noise, renoise = (randn_like(x_0, generator=generator) for _ in range(3))
-    options: dict[str, Any] = {
-        "layout": layout,
-        "delta_t": config.delta_t,
-        "derivative": config.derivative,
-        "normalization": config.normalization,
-        "normalization_offset": config.normalization_offset,
-    }
-    vm = velocity_matching_loss(student, teacher, LinearPath().sample(x_0, z, layout.expand(t, x_0)), t, **options)
+    path = LinearPath(sigma_min=config.sigma_min)
+    vm = velocity_matching_loss(
+        fields.student,
+        with_guidance(fields.teacher, config.guidance_vm),
+        path.sample(x_0, z, layout.expand(t, x_0)),
+        t,
+        layout=layout,
+        derivative=config.derivative,
+        normalization=config.normalization,
+    )
     vd = torch.zeros_like(vm)
     if config.lambda_vd > 0:
-        vd = velocity_distillation_loss(student, teacher_vd or teacher, noise, renoise, t, **options)
+        vd = velocity_distillation_loss(
+            fields.student,
+            with_guidance(fields.teacher, config.guidance_vd),
+            noise,
+            z if config.vd_noise == "shared" else renoise,
+            t,
+            layout=layout,
+            derivative=config.derivative,
+            normalization=config.normalization,
+            weighting=config.vd_weighting,
+            path=path,
+        )
     return MDTLoss(loss=vm + config.lambda_vd * vd, vm=vm, vd=vd, t=t)
 
 
-def draw_times(num_samples: int, *, config: MDTConfig, generator: torch.Generator) -> Float[Tensor, "B"]:
-    """Times in [delta_t, 1], where a share ``p_t_max`` is exactly 1; float32, on the CPU."""
-    t = config.delta_t + (1 - config.delta_t) * config.time_distribution.sample(num_samples, generator=generator)
-    at_noise = torch.rand(num_samples, generator=generator) < config.p_t_max
-    return torch.where(at_noise, 1.0, t)
-
-
-def _check_normalization(normalization: str, offset: float) -> None:
-    """Refuse unknown kinds, and offsets that leave a vanishing residual undefined."""
-    if normalization not in ("none", "residual"):
-        raise ValueError(f"normalization is {normalization!r}; expected 'none' or 'residual'")
-    if offset <= 0:
-        raise ValueError(f"normalization_offset is {offset}; expected a positive RMS")
+def with_guidance(teacher: VelocityField, w: float | None) -> VelocityField:
+    """The teacher under another guidance weight; None leaves its own."""
+    if w is None:
+        return teacher
+    return lambda x, t: teacher(x, t, w=w)

@@ -6,7 +6,6 @@ MDT-dist, arXiv 2509.04406v1); what is left over is the residual.
 """
 
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from jaxtyping import Float
@@ -14,8 +13,7 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from mdtdist.flow import Layout, VelocityField
-
-Derivative = Literal["difference", "jvp"]
+from mdtdist.objectives.options import DerivativeOptions, Normalization
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,16 +23,14 @@ class TransportResidual:
     Attributes:
         residual: ``R``, shaped like the latents.
         phi: student output at ``(x_t, t)``.
-        derivative: total derivative of the student along the teacher, detached.
+        derivative: total derivative of the student along the teacher, detached; normalised if that was asked for.
         v: teacher velocity at ``(x_t, t)``, detached.
-        x_prev: the teacher's Euler step ``x_t - delta_t v``; None for the exact derivative, which takes no step.
     """
 
     residual: Float[Tensor, "..."]
     phi: Float[Tensor, "..."]
     derivative: Float[Tensor, "..."]
     v: Float[Tensor, "..."]
-    x_prev: Float[Tensor, "..."] | None
 
 
 def transport_residual(
@@ -44,12 +40,12 @@ def transport_residual(
     t: Float[Tensor, "B"],
     *,
     layout: Layout,
-    delta_t: float = 1e-2,
-    derivative: Derivative = "difference",
+    derivative: DerivativeOptions = DerivativeOptions(),
+    normalization: Normalization = Normalization(),
 ) -> TransportResidual:
     """Evaluate ``R = phi + t sg(d phi / dt) - sg(v)`` (the bracket of Eq. 13).
 
-    Cost: one teacher evaluation, one of the student with gradients, and one (difference) or about two (jvp) without.
+    Cost: one teacher evaluation, one of the student with gradients, and ``derivative.passes`` without.
 
     Args:
         student: average velocity ``phi(x, t)``.
@@ -57,28 +53,25 @@ def transport_residual(
         x_t: samples of the marginal at ``t``.
         t: times in [delta_t, 1]; 1 is noise.
         layout: how the samples lie in ``x_t``.
-        delta_t: finite-difference step, same unit as ``t``; not used by "jvp".
-        derivative: "difference" (Eq. 14, any network) or "jvp" (exact, needs forward-mode AD through the student).
+        derivative: how ``d phi / dt`` is taken.
+        normalization: "derivative" scales ``d phi / dt`` here; "residual" is left to the loss.
 
     Raises:
-        ValueError: if ``delta_t`` is outside (0, 1], any ``t`` is below it, or ``derivative`` is unknown.
+        ValueError: if any ``t`` is below ``delta_t``.
     """
-    check_times(t, delta_t)
+    check_times(t, derivative.delta_t)
     with torch.no_grad():
         v = teacher(x_t, t)
     phi = student(x_t, t)
-    if derivative == "difference":
-        slope, x_prev = backward_difference(student, phi, x_t, t, v, layout=layout, delta_t=delta_t)
-    elif derivative == "jvp":
-        slope, x_prev = forward_derivative(student, x_t, t, v), None
-    else:
-        raise ValueError(f"derivative is {derivative!r}; expected 'difference' or 'jvp'")
+    slope = total_derivative(student, phi, x_t, t, v, layout=layout, options=derivative)
+    if normalization.kind == "derivative":
+        slope = slope / layout.expand(layout.norm(slope) + normalization.offset, slope)
     residual = phi + layout.expand(t, phi) * slope - v
-    return TransportResidual(residual=residual, phi=phi, derivative=slope, v=v, x_prev=x_prev)
+    return TransportResidual(residual=residual, phi=phi, derivative=slope, v=v)
 
 
 @torch.no_grad()
-def backward_difference(
+def total_derivative(
     student: VelocityField,
     phi: Float[Tensor, "..."],
     x_t: Float[Tensor, "..."],
@@ -86,17 +79,25 @@ def backward_difference(
     v: Float[Tensor, "..."],
     *,
     layout: Layout,
-    delta_t: float,
-) -> tuple[Float[Tensor, "..."], Float[Tensor, "..."]]:
-    """``(phi(x_t, t) - phi(x_prev, t - delta_t)) / delta_t`` with ``x_prev = x_t - delta_t v`` (Eq. 14).
+    options: DerivativeOptions,
+) -> Float[Tensor, "..."]:
+    """``(grad_x phi) v + d phi / dt`` at ``(x_t, t)``, detached.
 
-    First order in ``delta_t``. Rounding adds about ``eps |phi| / delta_t``: the student should answer in float32.
+    "backward" is ``(phi(x_t, t) - phi(x_t - delta_t v, t - delta_t)) / delta_t`` (Eq. 14), of first order; "central"
+    takes both sides, beyond ``t = 1`` too, and is of second order. Rounding adds about ``eps |phi| / delta_t``: the
+    student should answer in float32. "jvp" is exact.
 
-    Returns:
-        The derivative and ``x_prev``, both detached.
+    Args:
+        phi: the student's output at ``(x_t, t)``, which "backward" reuses.
+        v: direction in ``x`` per unit of ``t``.
     """
-    x_prev = x_t - delta_t * v
-    return (phi - student(x_prev, t - delta_t)) / delta_t, x_prev
+    if options.kind == "jvp":
+        return forward_derivative(student, x_t, t, v)
+    step = options.delta_t
+    before = student(x_t - step * v, t - step)
+    if options.kind == "backward":
+        return (phi.detach() - before) / step
+    return (student(x_t + step * v, t + step) - before) / (2 * step)
 
 
 @torch.no_grad()
@@ -110,14 +111,24 @@ def forward_derivative(
     return tangent
 
 
+def drive(
+    output: Float[Tensor, "..."], direction: Float[Tensor, "..."], *, layout: Layout, weight: Float[Tensor, "B"]
+) -> Float[Tensor, "B"]:
+    """A loss per sample whose gradient on ``output`` is ``weight direction``, over the number of elements.
+
+    Its value is ``weight mean(direction^2) / 2``. Descent moves ``output`` against ``direction``; both arguments but
+    ``output`` are taken as constants.
+    """
+    target = (output - direction).detach()
+    return weight.detach() * layout.mean((output - target) ** 2) / 2
+
+
 def check_times(t: Float[Tensor, "B"], delta_t: float) -> None:
     """Refuse times from which a step of ``delta_t`` would pass the data end.
 
     Raises:
-        ValueError: if ``delta_t`` is outside (0, 1] or any ``t`` is below it.
+        ValueError: if any ``t`` is below ``delta_t``.
     """
-    if not 0 < delta_t <= 1:
-        raise ValueError(f"delta_t is {delta_t}; expected a step in (0, 1]")
     # Times drawn at exactly delta_t may round below it in float32.
     if bool((t < delta_t * (1 - 1e-6)).any()):
         raise ValueError(f"the smallest t is {float(t.min()):.6g}; expected at least delta_t = {delta_t}")

@@ -50,7 +50,8 @@ class SamplerConfig:
     Attributes:
         steps: Euler steps.
         rescale_t: time warp.
-        cfg_strength: guidance weight added on top of one (w); 0 is no guidance.
+        cfg_strength: guidance weight added on top of one (w); 0 is no guidance. A network that embeds it is told, at
+            every time and for no evaluation more.
         cfg_interval: times (1 = noise) between which guidance is on.
         sigma_min: noise left at t = 0 of the path.
     """
@@ -70,14 +71,21 @@ class SamplerConfig:
             if not _is_number(getattr(self, name)):
                 raise InputError(f"{name} is {getattr(self, name)!r}; expected a number")
 
-    def sampler(self, *, steps: int | None = None, cfg_strength: float | None = None) -> EulerSampler:
-        """The sampler, with another number of steps or guidance weight if given."""
+    def sampler(
+        self, *, steps: int | None = None, cfg_strength: float | None = None, takes: frozenset[str] = frozenset()
+    ) -> EulerSampler:
+        """The sampler, with another number of steps or guidance weight if given.
+
+        Args:
+            takes: what the network embeds beside the time (``models.extra_embeddings``).
+        """
         w = self.cfg_strength if cfg_strength is None else cfg_strength
         return EulerSampler(
             steps=steps or self.steps,
             rescale_t=self.rescale_t,
             guidance=Guidance(w=w, interval=self.cfg_interval),
             path=LinearPath(sigma_min=self.sigma_min),
+            takes=takes,
         )
 
     @classmethod

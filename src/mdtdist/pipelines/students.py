@@ -49,7 +49,8 @@ def _add(
     Args:
         config: of the teacher.
         students: safetensors file per stage; the teacher stands in for a stage without one.
-        samplers: of the students; one step without guidance where there is none, for students have learned it.
+        samplers: of the students; where there is none, one step without guidance, for students have learned it, or
+            with the teacher's weight for one that embeds it.
     """
     if not students:
         raise InputError("no student was given; expected one for the structure or for the latent flow")
@@ -58,12 +59,19 @@ def _add(
         role = flow_role(stage, "student")
         if stage in students:
             models[role] = str(students[stage].absolute())
-            plain = SamplerConfig(steps=1, cfg_strength=0.0, sigma_min=config.samplers["teacher", stage].sigma_min)
+            teacher = config.samplers["teacher", stage]
+            w = teacher.cfg_strength if _embeds_guidance(students[stage]) else 0.0
+            plain = SamplerConfig(steps=1, cfg_strength=w, sigma_min=teacher.sigma_min)
             changed["student", stage] = (samplers or {}).get(stage, plain)
         else:
             models[role] = models[flow_role(stage, "teacher")]
             changed["student", stage] = config.samplers["teacher", stage]
     return replace(config, models=models, samplers=changed)
+
+
+def _embeds_guidance(weights: Path) -> bool:
+    files = NetworkFiles(weights.with_suffix(".json"), weights)
+    return files.config.is_file() and "guidance" in files.read_config()["args"].get("extra_embeddings", ())
 
 
 def find_students(config: PipelineConfig, source: Path) -> dict[Stage, Path]:

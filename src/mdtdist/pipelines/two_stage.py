@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from mdtdist.errors import InputError
 from mdtdist.flow import SamplerStep, Trajectory, VelocityField
-from mdtdist.models import load, sparse_velocity_field, velocity_field
+from mdtdist.models import extra_embeddings, load, sparse_velocity_field, velocity_field
 from mdtdist.pipelines.asset import Asset
 from mdtdist.pipelines.config import STRUCTURE_DECODER, Flows, PipelineConfig, Stage, flow_role
 from mdtdist.pipelines.encoders import EncoderSource, check_kind
@@ -303,7 +303,8 @@ class TwoStagePipeline(ABC):
         fusion: str | None = None,
         callback: Callable[[SamplerStep], None] | None = None,
     ) -> Trajectory:
-        sampler = self.config.samplers[flows, stage].sampler(steps=steps, cfg_strength=cfg_strength)
+        takes = extra_embeddings(self.network(flow_role(stage, flows)))
+        sampler = self.config.samplers[flows, stage].sampler(steps=steps, cfg_strength=cfg_strength, takes=takes)
         negative = self.negative(cond)
         velocity = make(cond)
         if fusion is not None:

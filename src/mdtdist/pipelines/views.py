@@ -20,14 +20,14 @@ def stochastic_field(views: Sequence[VelocityField]) -> VelocityField:
     The field counts its calls, one a step, so it is good for one run of a sampler.
     """
     turn = cycle(views)
-    return lambda x, t: next(turn)(x, t)
+    return lambda x, t, **told: next(turn)(x, t, **told)
 
 
 def multidiffusion_field(views: Sequence[VelocityField]) -> VelocityField:
     """Every step follows the mean velocity of all views, which costs an evaluation for each."""
 
-    def field(x: Float[Tensor, "..."], t: Float[Tensor, "B"]) -> Float[Tensor, "..."]:
-        return torch.stack([view(x, t) for view in views]).mean(0)
+    def field(x: Float[Tensor, "..."], t: Float[Tensor, "B"], **told: Tensor) -> Float[Tensor, "..."]:
+        return torch.stack([view(x, t, **told) for view in views]).mean(0)
 
     return field
 

@@ -32,7 +32,7 @@ def neighbor_table(coords: Int[Tensor, "N 4"]) -> Int[Tensor, "N 27"]:
 def sparse_conv3_plain(
     feats: Float[Tensor, "N C"], weight: Float[Tensor, "D 3 3 3 C"], table: Int[Tensor, "N 27"]
 ) -> Float[Tensor, "N D"]:
-    """Gather and multiply in one expression: the oracle of ``sparse_conv3`` and its path for forward-mode AD."""
+    """Gather and multiply in one expression: the oracle of ``sparse_conv3``."""
     padded = torch.cat([feats, feats.new_zeros(1, feats.shape[1])])
     return padded[table].flatten(1) @ weight.flatten(1, 3).permute(1, 2, 0).flatten(0, 1)
 
@@ -41,16 +41,31 @@ class _SparseConv3(torch.autograd.Function):
     """Gathers again in the backward pass instead of keeping 27 copies of the features or scattering gradients.
 
     The neighbour relation is symmetric: if q is neighbour k of p, then p is neighbour 26 - k of q. The gradient of the
-    input is therefore the same convolution of the gradient of the output with the kernel turned around.
+    input is therefore the same convolution of the gradient of the output with the kernel turned around. In forward mode
+    the derivative is the convolution of the derivative.
     """
 
     @staticmethod
-    def forward(ctx: Any, feats: Tensor, weight: Tensor, table: Tensor) -> Tensor:
-        ctx.save_for_backward(feats, weight, table)
+    def forward(feats: Tensor, weight: Tensor, table: Tensor) -> Tensor:
         return _convolve(feats, weight.flatten(1, 3).permute(1, 2, 0), table)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor], output: Tensor) -> None:
+        feats, weight, table = inputs
+        ctx.save_for_backward(feats, weight, table)
+        ctx.save_for_forward(weight, table)  # not feats, which would outlive the backward pass
+        ctx.set_materialize_grads(False)  # so that in forward mode a constant weight has None, not zeros
+
+    @staticmethod
+    def jvp(ctx: Any, feats: Tensor, weight: Tensor | None, table: None) -> Tensor:
+        if weight is not None:
+            raise NotImplementedError("the weight of a sparse convolution has no forward-mode derivative")
+        return _SparseConv3.apply(feats, *ctx.saved_tensors)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor | None) -> tuple[Tensor | None, Tensor | None, None]:
+        if grad is None:
+            return None, None, None
         feats, weight, table = ctx.saved_tensors
         grad_feats = grad_weight = None
         if ctx.needs_input_grad[0]:

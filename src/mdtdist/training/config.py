@@ -62,7 +62,11 @@ def _convert(kind: Any, value: Any, where: str) -> Any:
     origin = get_origin(kind)
     if origin in (Union, types.UnionType):
         options = [option for option in get_args(kind) if option is not type(None)]
-        return None if value is None else _convert(options[0], value, where)
+        # TOML has no null.
+        is_none = value is None or (value == "none" and options[0] in (int, float))
+        if len(options) > 1 and isinstance(value, Mapping) and all(map(dataclasses.is_dataclass, options)):
+            return from_dict(_of_source(options, value, where), value, where=where)
+        return None if is_none else _convert(options[0], value, where)
     if dataclasses.is_dataclass(kind):
         return from_dict(kind, value, where=where)  # type: ignore[arg-type]
     if origin is tuple:
@@ -86,6 +90,16 @@ def _convert(kind: Any, value: Any, where: str) -> Any:
     if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
         raise InputError(f"{where} is {value!r}; expected {kind.__name__}")
     return value
+
+
+def _of_source(options: list[type], value: Mapping[str, Any], where: str) -> type:
+    """Which of several dataclasses a table is for: the one whose field ``source`` has its default; else the first."""
+    sources = {option.source: option for option in options}  # type: ignore[attr-defined]
+    source = value.get("source", next(iter(sources)))
+    if source not in sources:
+        expected = ", ".join(map(repr, sources))
+        raise InputError(f"{where}.source is {source!r}; expected one of {expected}")
+    return sources[source]
 
 
 def apply_overrides(values: dict[str, Any], overrides: Mapping[str, str]) -> dict[str, Any]:

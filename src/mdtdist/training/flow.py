@@ -8,10 +8,16 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from mdtdist.errors import InputError
 from mdtdist.flow import EulerSampler, Guidance, LinearPath, LogitNormalTime, TimeDistribution, UniformTime, randn_like
 from mdtdist.models import build, save
 from mdtdist.training.conditions import drop_conditions
+from mdtdist.training.image_data import ImageBatches, ImageData
 from mdtdist.training.latent_batches import DenseBatches, LatentBatch, LatentBatches, SparseBatches, StageData
+from mdtdist.training.task import Draw, Task
+from mdtdist.training.trellis_data import TrellisBatches, TrellisData
+
+DataSource = StageData | TrellisData | ImageData
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +34,7 @@ class FlowConfig:
         eval_steps, eval_w: Euler steps and guidance of the samples drawn at every evaluation.
     """
 
-    data: StageData
+    data: StageData | TrellisData
     network: dict[str, Any]
     time: str = "logit_normal"
     time_mean: float = 1.0
@@ -50,12 +56,26 @@ class FlowConfig:
 NETWORK_NAMES = {"structure": "SparseStructureFlowModel", "latent": "SLatFlowModel"}
 
 
-def make_batches(data: StageData, *, seed: int, device: str) -> LatentBatches:
-    """The batches of a stage."""
-    return (DenseBatches if data.stage == "structure" else SparseBatches)(data, seed=seed, device=device)
+def make_batches(data: DataSource, *, seed: int, device: str, teacher: Path | None = None) -> LatentBatches:
+    """The batches of a stage.
+
+    Args:
+        data: where they come from.
+        seed: of their order.
+        device: torch device.
+        teacher: model folder with the image encoder and the decoders, where ``data`` names none.
+    """
+    if isinstance(data, StageData):
+        return (DenseBatches if data.stage == "structure" else SparseBatches)(data, seed=seed, device=device)
+    model = data.model or teacher
+    if model is None:
+        raise InputError(f"nothing says which image encoder goes with {data.name}; add model to its table")
+    if isinstance(data, TrellisData):
+        return TrellisBatches(data, model=model, seed=seed, device=device)
+    return ImageBatches(data, model=model, seed=seed, device=device)
 
 
-class FlowTask:
+class FlowTask(Task):
     """Flow matching: mean squared error between the network and ``(1 - sigma_min) z - x_0``, mean per sample."""
 
     def __init__(self, config: FlowConfig, *, seed: int, device: str) -> None:
@@ -64,13 +84,14 @@ class FlowTask:
         self.module: nn.Module = build(NETWORK_NAMES[config.data.stage], **config.network).to(device)
         self.path = LinearPath(sigma_min=config.sigma_min)
 
-    def loss(self, step: int, batch_size: int, generator: torch.Generator) -> dict[str, Tensor]:
-        batch = self.batches.train(step, batch_size, generator)
-        cond = drop_conditions(batch.cond, self.config.p_uncond, generator=generator)
-        return {"loss": self._errors(batch, cond, generator).mean()}
+    def loss(self, draw: Draw) -> dict[str, Tensor]:
+        batch = self.batches.train(draw)
+        cond = drop_conditions(batch.cond, self.config.p_uncond, generator=draw.generator)
+        return {"loss": self._errors(batch, cond, draw.generator).mean()}
 
     def _errors(self, batch: LatentBatch, cond: Tensor, generator: torch.Generator) -> Float[Tensor, "B"]:
         t = self.config.time_distribution.sample(batch.layout.num_samples, generator=generator).to(batch.x_0.device)
+        self.last_draw = {"ids": batch.ids, "t": t}
         z = randn_like(batch.x_0, generator=generator)
         x_t = self.path.sample(batch.x_0, z, batch.layout.expand(t, batch.x_0))
         v = batch.field(self.module, cond)(x_t, t)

@@ -1,9 +1,9 @@
 """Batches of latents with image conditions: one interface for the dense structure and the sparse latent stage."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Literal, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
@@ -12,23 +12,24 @@ from torch import Tensor, nn
 from mdtdist.data import PreparedFolder
 from mdtdist.data.latents import LatentItem, mirror_coords, structure_latents, structured_latents
 from mdtdist.errors import InputError
-from mdtdist.evaluation.geometry import surface_f1
-from mdtdist.flow import DenseLayout, EulerSampler, Layout, PackedLayout, VelocityField, randn_like
+from mdtdist.flow import DenseLayout, EulerSampler, Layout, PackedLayout, Sampler, VelocityField, randn_like
 from mdtdist.models import load, network_args, sparse_velocity_field, velocity_field
 from mdtdist.sparse import pack_coords
 from mdtdist.training.conditions import ConditionBank, load_or_fit_image_encoder
-from mdtdist.training.pictures import save_latent_grid, save_structure_grid
+from mdtdist.training.judges import judge_structures
+from mdtdist.training.pictures import save_latent_grid
 from mdtdist.training.structured_latents import LatentNormalization
-from mdtdist.training.trainer import EpochSampler, step_generator
+from mdtdist.training.task import Draw, EpochSampler, step_generator
 
-_VALIDATION_DRAWS = 4  # noises and times per validation object; the same ones at every evaluation
+VALIDATION_DRAWS = 4  # noises and times per validation object; the same ones at every evaluation
 
 
 @dataclass(frozen=True, kw_only=True)
 class StageData:
-    """Where the latents and conditions of a stage come from.
+    """Where the latents and conditions of a stage come from: a folder that ``mdtdist prepare`` made.
 
     Attributes:
+        source: "prepared".
         stage: "structure" or "latent".
         prepared: prepared folder.
         image_encoder: path of the image encoder without suffix; fitted and written there when absent.
@@ -38,7 +39,8 @@ class StageData:
         max_voxels: objects with more voxels are left out, as TRELLIS does; only in the latent stage.
     """
 
-    stage: str
+    source: Literal["prepared"] = "prepared"
+    stage: Literal["structure", "latent"]
     prepared: Path
     image_encoder: Path
     encoder: Path
@@ -52,16 +54,27 @@ class StageData:
         if self.max_voxels < 1:
             raise ValueError(f"max_voxels is {self.max_voxels}; expected at least 1")
 
+    @property
+    def name(self) -> str:
+        """For messages."""
+        return str(self.prepared)
+
 
 @dataclass(frozen=True, kw_only=True)
 class LatentBatch:
-    """Data latents with their conditions; ``coords`` only for the sparse stage."""
+    """Data latents with their conditions; ``coords`` only for the sparse stage.
+
+    ``key`` names what the conditions were made of where they are computed anew for every batch, so that rounding does
+    not make them others. ``ids`` names the objects, where the data has names.
+    """
 
     x_0: Float[Tensor, "..."]
     cond: Float[Tensor, "B L C"]
     layout: Layout
     time_scale: float
     coords: Int[Tensor, "N 4"] | None = None
+    key: str = ""
+    ids: tuple[str, ...] = ()
 
     def field(self, network: nn.Module, cond: Float[Tensor, "B L C"] | None = None) -> VelocityField:
         """The velocity field of ``network`` on this batch, under its own condition unless another is given."""
@@ -70,18 +83,20 @@ class LatentBatch:
             return velocity_field(network, cond, time_scale=self.time_scale)
         return sparse_velocity_field(network, cond, self.coords, time_scale=self.time_scale)
 
-    def sample(self, network: nn.Module, sampler: EulerSampler, generator: torch.Generator) -> Tensor:
+    def sample(self, network: nn.Module, sampler: Sampler, generator: torch.Generator) -> Tensor:
         """Latents sampled under the conditions of the batch."""
         noise = randn_like(self.x_0, generator=generator)
         negative = self.field(network, torch.zeros_like(self.cond))
-        return sampler.sample(self.field(network), noise, num_samples=self.layout.num_samples, negative=negative).x
+        num_samples = self.layout.num_samples
+        field = self.field(network)
+        return sampler.sample(field, noise, num_samples=num_samples, negative=negative, generator=generator).x
 
 
 @runtime_checkable
 class LatentBatches(Protocol):
     """The training and validation data of a stage, and a judge of samples."""
 
-    def train(self, step: int, batch_size: int, generator: torch.Generator) -> LatentBatch: ...
+    def train(self, draw: Draw) -> LatentBatch: ...
 
     def validation(self) -> Iterator[tuple[LatentBatch, torch.Generator]]: ...
 
@@ -97,7 +112,7 @@ class DenseBatches:
         self.data, self.device = data, device
         self.prepared = PreparedFolder(data.prepared)
         encoder = load_or_fit_image_encoder(self.prepared, data.image_encoder)
-        ids = {split: self.prepared.ids(split) for split in ("train", "val")}
+        self.ids = ids = {split: self.prepared.ids(split) for split in ("train", "val")}
         self.conditions = {split: ConditionBank(self.prepared, ids[split], encoder) for split in ids}
         self.latents = {
             split: structure_latents(self.prepared, ids[split], data.encoder, device=device) for split in ids
@@ -106,15 +121,16 @@ class DenseBatches:
         self.decoder = load(data.decoder, device=device)
         self.epochs = EpochSampler(len(ids["train"]), seed)
 
-    def train(self, step: int, batch_size: int, generator: torch.Generator) -> LatentBatch:
-        objects = self.epochs.batch(step, batch_size)
-        mirrored = torch.rand(batch_size, generator=generator) < 0.5
-        cond = self.conditions["train"].draw(objects, mirrored, generator=generator)
-        return self._batch(self.latents["train"][torch.tensor(objects), mirrored.long()], cond)
+    def train(self, draw: Draw) -> LatentBatch:
+        objects = self.epochs.draw(draw)
+        mirrored = torch.rand(len(objects), generator=draw.generator) < 0.5
+        cond = self.conditions["train"].draw(objects, mirrored, generator=draw.generator)
+        batch = self._batch(self.latents["train"][torch.tensor(objects), mirrored.long()], cond)
+        return replace(batch, ids=tuple(self.ids["train"][i] for i in objects))
 
     def validation(self) -> Iterator[tuple[LatentBatch, torch.Generator]]:
         latents = self.latents["val"][:, 0]
-        for draw in range(_VALIDATION_DRAWS):
+        for draw in range(VALIDATION_DRAWS):
             generator = step_generator(99, draw)
             plain = torch.zeros(len(latents), dtype=torch.bool)
             cond = self.conditions["val"].draw(range(len(latents)), plain, generator=generator)
@@ -123,16 +139,7 @@ class DenseBatches:
     def judge(self, network: nn.Module, sampler: EulerSampler, folder: Path, step: int) -> dict[str, float]:
         batch, generator = next(iter(self.validation()))
         logits = self.decoder(batch.sample(network, sampler, generator))[:, 0].cpu()
-        occupied = logits > 0
-        union = (occupied | self.truth).flatten(1).sum(1).clamp_min(1)
-        iou = (occupied & self.truth).flatten(1).sum(1) / union
-        f1 = torch.tensor([surface_f1(a, b) for a, b in zip(occupied, self.truth, strict=True)])
-        save_structure_grid(folder / f"samples_{step:07d}.png", [self.truth[:8], occupied[:8]])
-        return {
-            "iou": iou.mean().item(),
-            "f1": f1.mean().item(),
-            "voxels": occupied.flatten(1).sum(1).float().mean().item(),
-        }
+        return judge_structures(folder / f"samples_{step:07d}.png", logits > 0, self.truth)
 
     def _batch(self, x_0: Tensor, cond: Tensor) -> LatentBatch:
         return LatentBatch(
@@ -156,21 +163,22 @@ class SparseBatches:
         self.normalization = LatentNormalization.load_or_fit(data.encoder, items["train"])
         kept = {split: _small_enough(items[split], data.max_voxels, split) for split in ids}
         self.items = {split: [items[split][i] for i in kept[split]] for split in ids}
-        self.conditions = {
-            split: ConditionBank(self.prepared, [ids[split][i] for i in kept[split]], encoder) for split in ids
-        }
+        self.ids = {split: [ids[split][i] for i in kept[split]] for split in ids}
+        self.conditions = {split: ConditionBank(self.prepared, self.ids[split], encoder) for split in ids}
         self.decoder = load(data.decoder, device=device)
         self.resolution = int(network_args(self.decoder)["resolution"])
         self.epochs = EpochSampler(len(self.items["train"]), seed)
 
-    def train(self, step: int, batch_size: int, generator: torch.Generator) -> LatentBatch:
-        objects = self.epochs.batch(step, batch_size)
-        mirrored = torch.rand(batch_size, generator=generator) < 0.5
-        cond = self.conditions["train"].draw(objects, mirrored, generator=generator)
-        return self._batch("train", objects, mirrored, cond)
+    def train(self, draw: Draw) -> LatentBatch:
+        objects = self.epochs.batch(draw.position, draw.batch_size)
+        shards = balance([self.items["train"][i][0].shape[1] for i in objects], draw.num_shards)
+        objects = [objects[i] for i in shards[draw.shard]]
+        mirrored = torch.rand(len(objects), generator=draw.generator) < 0.5
+        cond = self.conditions["train"].draw(objects, mirrored, generator=draw.generator)
+        return replace(self._batch("train", objects, mirrored, cond), ids=tuple(self.ids["train"][i] for i in objects))
 
     def validation(self) -> Iterator[tuple[LatentBatch, torch.Generator]]:
-        for draw in range(_VALIDATION_DRAWS):
+        for draw in range(VALIDATION_DRAWS):
             generator = step_generator(99, draw)
             for objects in torch.arange(len(self.items["val"])).split(8):
                 plain = torch.zeros(len(objects), dtype=torch.bool)
@@ -202,6 +210,34 @@ class SparseBatches:
             time_scale=self.data.time_scale,
             coords=pack_coords(coords).to(self.device),
         )
+
+
+def balance(lengths: Sequence[int], num_shards: int) -> list[list[int]]:
+    """Divide samples so that shards have equally many of them and about equally many tokens.
+
+    The longest are dealt first, each to the shard with the fewest tokens that still has a place; where that is a tie, to
+    the first.
+
+    Args:
+        lengths: tokens of each sample; as many as ``num_shards`` divides.
+        num_shards: at least 1.
+
+    Returns:
+        Indices of the samples of each shard, rising.
+
+    Raises:
+        ValueError: if the samples cannot be divided evenly.
+    """
+    if num_shards < 1 or len(lengths) % num_shards:
+        raise ValueError(f"{len(lengths)} samples cannot be divided evenly into {num_shards} shards")
+    shards: list[list[int]] = [[] for _ in range(num_shards)]
+    tokens = [0] * num_shards
+    for i in sorted(range(len(lengths)), key=lambda i: (-lengths[i], i)):
+        open_shards = [k for k in range(num_shards) if len(shards[k]) < len(lengths) // num_shards]
+        lightest = min(open_shards, key=lambda k: tokens[k])
+        shards[lightest].append(i)
+        tokens[lightest] += lengths[i]
+    return [sorted(shard) for shard in shards]
 
 
 def _small_enough(items: list[LatentItem], max_voxels: int, split: str) -> list[int]:

@@ -15,7 +15,7 @@ from mdtdist.representations import SH_C0, Gaussians
 from mdtdist.sparse import SparseTensor, pack_coords
 from mdtdist.training.image_loss import ssim
 from mdtdist.training.pictures import save_image_grid
-from mdtdist.training.trainer import EpochSampler
+from mdtdist.training.task import Draw, EpochSampler, Task
 
 # Normalising and back leaves voxels that no view sees a little above 0; one view of twelve is 0.08.
 _SEEN = 0.04
@@ -49,8 +49,10 @@ class LatentVAEConfig:
     color_weight: float = 0.0
 
 
-class LatentVAETask:
+class LatentVAETask(Task):
     """Encode image features on voxels, decode Gaussians, render a random view over a random background, compare."""
+
+    module: nn.ModuleDict
 
     def __init__(self, config: LatentVAEConfig, *, seed: int, device: str) -> None:
         self.config, self.device = config, device
@@ -67,15 +69,16 @@ class LatentVAETask:
         self.dilation = config.decoder["representation_config"]["2d_filter_kernel_size"]
         self.epochs = EpochSampler(len(self.ids["train"]), seed)
 
-    def loss(self, step: int, batch_size: int, generator: torch.Generator) -> dict[str, Tensor]:
-        ids = [self.ids["train"][i] for i in self.epochs.batch(step, batch_size)]
+    def loss(self, draw: Draw) -> dict[str, Tensor]:
+        ids = [self.ids["train"][i] for i in self.epochs.draw(draw)]
+        self.last_draw = {"ids": ids}
         x = self._voxel_features(ids)
         mean, logvar = self.module["encoder"](x)
         mean, logvar = mean.float(), logvar.float().clamp(-30, 20)
-        z = sample_posterior(mean, logvar, generator=generator)
+        z = sample_posterior(mean, logvar, generator=draw.generator)
         scenes = self.module["decoder"](x.replace(z))
         with torch.autocast(self.device.split(":")[0], enabled=False):
-            parts = [self._render_loss(sha, scene, generator) for sha, scene in zip(ids, scenes, strict=True)]
+            parts = [self._render_loss(sha, scene, draw.generator) for sha, scene in zip(ids, scenes, strict=True)]
         losses = {name: torch.stack([part[name] for part in parts]).mean() for name in parts[0]}
         losses["kl"] = 0.5 * (mean**2 + logvar.exp() - 1 - logvar).mean()
         losses["color"] = self._color_loss(x, scenes)

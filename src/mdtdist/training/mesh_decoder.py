@@ -19,7 +19,7 @@ from mdtdist.representations import Mesh
 from mdtdist.representations.flexicubes import ExtractedMesh, mesh_from_cubes
 from mdtdist.sparse import SparseTensor, pack_coords
 from mdtdist.training.pictures import save_image_grid
-from mdtdist.training.trainer import EpochSampler
+from mdtdist.training.task import Draw, EpochSampler, Task
 
 _REACH = 3.0  # cells at which signed distances are cut off
 _NUM_EVALUATED, _NUM_PICTURES = 16, 8
@@ -57,7 +57,7 @@ class MeshDecoderConfig:
     regularizer_weight: float = 0.1
 
 
-class MeshDecoderTask:
+class MeshDecoderTask(Task):
     """Encode image features on voxels, decode a mesh, compare its field and its vertices with what the views show.
 
     Raises:
@@ -79,15 +79,16 @@ class MeshDecoderTask:
             raise InputError(f"max_voxels is {config.max_voxels}: no asset of split {empty[0]!r} has so few; raise it")
         self.epochs = EpochSampler(len(self.ids["train"]), seed)
 
-    def loss(self, step: int, batch_size: int, generator: torch.Generator) -> dict[str, Tensor]:
-        ids = [self.ids["train"][i] for i in self.epochs.batch(step, batch_size)]
+    def loss(self, draw: Draw) -> dict[str, Tensor]:
+        ids = [self.ids["train"][i] for i in self.epochs.draw(draw)]
+        self.last_draw = {"ids": ids}
         x = self._voxel_features(ids)
         mean, logvar = self.encoder(x)
-        z = sample_posterior(mean.float(), logvar.float().clamp(-30, 20), generator=generator)
+        z = sample_posterior(mean.float(), logvar.float().clamp(-30, 20), generator=draw.generator)
         raw = self.module.cubes(x.replace(z))
         with torch.autocast(self.device.split(":")[0], enabled=False):
             meshes = self.module.to_meshes(raw)
-            parts = [self._compare(sha, mesh, generator) for sha, mesh in zip(ids, meshes, strict=True)]
+            parts = [self._compare(sha, mesh, draw.generator) for sha, mesh in zip(ids, meshes, strict=True)]
         losses = {name: torch.stack([part[name] for part in parts]).mean() for name in parts[0]}
         config = self.config
         loss = losses["field"] + config.regularizer_weight * losses["regularizer"]

@@ -1,5 +1,7 @@
 """From a config file to a finished run folder."""
 
+import contextlib
+import difflib
 import json
 import logging
 import shutil
@@ -16,7 +18,9 @@ from mdtdist.training.config import apply_overrides, from_dict, load_toml
 from mdtdist.training.distil import DistilConfig, DistilTask
 from mdtdist.training.flow import FlowConfig, FlowTask
 from mdtdist.training.latent_vae import LatentVAEConfig, LatentVAETask
+from mdtdist.training.memory import explain_memory
 from mdtdist.training.mesh_decoder import MeshDecoderConfig, MeshDecoderTask
+from mdtdist.training.parallel import Parallel
 from mdtdist.training.structure_vae import StructureVAEConfig, StructureVAETask
 from mdtdist.training.trainer import Trainer, TrainerConfig
 
@@ -62,7 +66,8 @@ def read_config(path: Path, overrides: Mapping[str, str] | None = None) -> RunCo
     known = {field.name for field in fields(RunConfig)} - {"settings"} | {task}
     unknown = sorted(set(values) - known)
     if unknown:
-        raise InputError(f"{path}: unknown key '{unknown[0]}'; expected {', '.join(sorted(known))}")
+        near = difflib.get_close_matches(unknown[0], sorted(known), n=1, cutoff=0.0)
+        raise InputError(f"{path}: unknown key '{unknown[0]}'; did you mean '{near[0]}'?")
     for key in ("out", "trainer", task):
         if key not in values:
             raise InputError(f"{path} lacks '{key}'; add it")
@@ -79,19 +84,27 @@ def read_config(path: Path, overrides: Mapping[str, str] | None = None) -> RunCo
 def run(path: Path, config: RunConfig, progress: Callable[[int, int, str], None] | None = None) -> dict[str, float]:
     """Train to the end of the budget (or resume), then export; returns the last validation figures.
 
-    The seed decides the initial weights too; the global random state is left as it was.
+    The seed decides the initial weights too; the global random state is left as it was. Where a launcher has started
+    several processes, each calls this, and the main one keeps the folder and reports the progress.
     """
+    parallel = Parallel(config.trainer.device, config.trainer.parallel)
     config.out.mkdir(parents=True, exist_ok=True)
-    with hold(config.out):
-        return _run(path, config, progress)
+    with hold(config.out) if parallel.is_main else contextlib.nullcontext():
+        trainer = _make_trainer(config, parallel, progress if parallel.is_main else None)
+        if parallel.is_main:
+            _keep_config(path, config)
+        figures = trainer.run()
+    parallel.close()
+    return figures
 
 
-def _run(path: Path, config: RunConfig, progress: Callable[[int, int, str], None] | None) -> dict[str, float]:
-    _keep_config(path, config)
-    with torch.random.fork_rng(devices=[]):
+def _make_trainer(config: RunConfig, parallel: Parallel, progress: Callable[[int, int, str], None] | None) -> Trainer:
+    explained = explain_memory(config.trainer, device=parallel.device, num_processes=parallel.num_processes)
+    with explained, parallel.main_first(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.trainer.seed)
-        task = TASKS[config.task][1](config.settings, seed=config.trainer.seed, device=config.trainer.device)
-    return Trainer(task, config.trainer, config.out, progress).run()
+        task = TASKS[config.task][1](config.settings, seed=config.trainer.seed, device=parallel.device)
+    settings = {"task": config.task, config.task: asdict(config.settings)}
+    return Trainer(task, config.trainer, config.out, progress, parallel=parallel, settings=settings)
 
 
 def _keep_config(path: Path, config: RunConfig) -> None:

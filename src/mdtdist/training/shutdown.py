@@ -2,6 +2,7 @@
 
 import signal
 import threading
+from collections.abc import Callable
 from types import FrameType
 
 
@@ -27,10 +28,20 @@ class StopRequest:
     def __exit__(self, *_: object) -> None:
         self._restore()
 
+    def agree(self, largest: Callable[[int], int]) -> None:
+        """Stop all processes of a training at one step: ``largest`` gives the largest of their numbers."""
+        self.received = largest(self.received or 0) or None
+
     def deliver(self) -> None:
-        """Send the noted signal to the process again, with the handlers it had before: Ctrl-C raises, SIGTERM ends."""
+        """Act on the noted signal with the handler there was before.
+
+        Ctrl-C raises. SIGTERM, if it has no handler, ends the program with 128 + 15, which is how shells report it,
+        after its ``finally`` clauses: logs and progress bars are closed.
+        """
         self._restore()
         received, self.received = self.received, None
+        if received == signal.SIGTERM and signal.getsignal(received) is signal.SIG_DFL:
+            raise SystemExit(128 + received)
         if received is not None:
             signal.raise_signal(received)
 

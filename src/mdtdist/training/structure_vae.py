@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from mdtdist.data import PreparedFolder
 from mdtdist.models import build, save
 from mdtdist.models.sparse_structure_vae import sample_posterior
-from mdtdist.training.trainer import EpochSampler
+from mdtdist.training.task import Draw, EpochSampler, Task
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,8 +54,10 @@ def random_symmetry(grid: Float[Tensor, "B 1 R R R"], generator: torch.Generator
     return grid.flip(2) if flip else grid
 
 
-class StructureVAETask:
+class StructureVAETask(Task):
     """Dice, cross entropy and KL on occupancy grids under random symmetries."""
+
+    module: nn.ModuleDict
 
     def __init__(self, config: StructureVAEConfig, *, seed: int, device: str) -> None:
         self.config, self.device = config, device
@@ -68,16 +70,19 @@ class StructureVAETask:
         # Start with a narrow posterior (standard deviation 0.14): the decoder then learns from a clean latent at once.
         nn.init.constant_(self.module["encoder"].out_layer[-1].bias[config.encoder["latent_channels"] :], -4.0)
         data = PreparedFolder(config.data)
-        self.train = torch.stack([data.occupancy(sha) for sha in data.ids("train")])
+        self.ids = data.ids("train")
+        self.train = torch.stack([data.occupancy(sha) for sha in self.ids])
         self.val = torch.stack([data.occupancy(sha) for sha in data.ids("val")])
         self.batches = EpochSampler(len(self.train), seed)
 
-    def loss(self, step: int, batch_size: int, generator: torch.Generator) -> dict[str, Tensor]:
-        grid = self.train[self.batches.batch(step, batch_size)][:, None].float()
-        grid = random_symmetry(grid, generator).to(self.device)
+    def loss(self, draw: Draw) -> dict[str, Tensor]:
+        chosen = self.batches.draw(draw)
+        self.last_draw = {"ids": [self.ids[i] for i in chosen]}
+        grid = self.train[chosen][:, None].float()
+        grid = random_symmetry(grid, draw.generator).to(self.device)
         mean, logvar = self.module["encoder"](grid)
         mean, logvar = mean.float(), logvar.float().clamp(-30, 20)
-        logits = self.module["decoder"](sample_posterior(mean, logvar, generator=generator)).float()
+        logits = self.module["decoder"](sample_posterior(mean, logvar, generator=draw.generator)).float()
         dice = dice_loss(logits, grid).mean()
         bce = F.binary_cross_entropy_with_logits(logits, grid)
         kl = 0.5 * (mean**2 + logvar.exp() - 1 - logvar).mean()

@@ -1,220 +1,144 @@
-"""One training loop for every task: resumable, logged, its batches a function of (seed, step)."""
+"""One training loop for every task: resumable, logged, its batches a function of (seed, position, shard)."""
 
 import contextlib
-import json
 import logging
-import math
+import tempfile
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import torch
-from torch import Tensor, nn
 
 from mdtdist.errors import InputError
-from mdtdist.files import appear_whole
+from mdtdist.training.averages import MovingAverage
 from mdtdist.training.checkpoint import (
-    MovingAverage,
     TrainingState,
-    flatten_optimizer,
-    load_checkpoint,
-    restore_optimizer,
+    find_checkpoint,
+    prefixed,
+    read_checkpoint,
     save_checkpoint,
+    tensors_of,
 )
-from mdtdist.training.curves import read_records
+from mdtdist.training.identity import check_identity, identity_of
+from mdtdist.training.memory import explain_memory
+from mdtdist.training.parallel import Parallel
+from mdtdist.training.run_log import RunLog, make_trackers
+from mdtdist.training.sharding import hollow_copy, spread_like, whole
 from mdtdist.training.shutdown import StopRequest
+from mdtdist.training.steps import StepResult, Steps
+from mdtdist.training.task import Task
+from mdtdist.training.trainer_config import TrainerConfig
+
+__all__ = ["Trainer", "TrainerConfig"]
 
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, kw_only=True)
-class TrainerConfig:
-    """How long and how fast a task is trained.
-
-    Attributes:
-        num_samples: training budget in samples; steps = num_samples // batch_size.
-        batch_size: samples per step.
-        lr: peak learning rate of AdamW.
-        warmup: fraction of the steps with a linearly rising learning rate.
-        final_lr: learning rate at the end as a fraction of the peak (cosine decay).
-        weight_decay: AdamW weight decay.
-        betas: AdamW moment decays.
-        clip: largest gradient norm; larger gradients are scaled down.
-        ema: decay of the weight average that is evaluated and exported.
-        precision: "bf16" runs the forward pass under autocast, "fp32" does not.
-        seed: decides every batch, time and noise together with the step.
-        log_every: steps between log lines.
-        eval_every: steps between evaluations on the validation split.
-        save_every: steps between checkpoints.
-        max_bad_steps: stop after this many steps with a non-finite loss or gradient.
-        device: torch device.
-    """
-
-    num_samples: int
-    batch_size: int
-    lr: float
-    warmup: float = 0.02
-    final_lr: float = 0.03
-    weight_decay: float = 0.0
-    betas: tuple[float, ...] = (0.9, 0.99)
-    clip: float = 1.0
-    ema: float = 0.999
-    precision: str = "fp32"
-    seed: int = 0
-    log_every: int = 20
-    eval_every: int = 1000
-    save_every: int = 200
-    max_bad_steps: int = 20
-    device: str = "cpu"
-
-    def __post_init__(self) -> None:
-        if self.precision not in ("fp32", "bf16"):
-            raise ValueError(f"precision is '{self.precision}'; expected fp32 or bf16")
-        if self.num_samples < self.batch_size or self.batch_size < 1:
-            raise ValueError(f"num_samples {self.num_samples} must be at least batch_size {self.batch_size} >= 1")
-        if len(self.betas) != 2:
-            raise ValueError(f"betas is {self.betas}; expected two moment decays")
-        if min(self.log_every, self.eval_every, self.save_every) < 1:
-            intervals = f"{self.log_every}, {self.eval_every} and {self.save_every}"
-            raise ValueError(f"log_every, eval_every and save_every are {intervals}; expected at least 1 step each")
-
-    @property
-    def num_steps(self) -> int:
-        return self.num_samples // self.batch_size
-
-    def lr_at(self, step: int) -> float:
-        """Linear warm-up, then cosine decay to ``final_lr``."""
-        warmup = max(1, int(self.warmup * self.num_steps))
-        if step < warmup:
-            return self.lr * (step + 1) / warmup
-        progress = (step - warmup) / max(1, self.num_steps - warmup)
-        return self.lr * (self.final_lr + (1 - self.final_lr) * 0.5 * (1 + math.cos(math.pi * progress)))
-
-
-@runtime_checkable
-class Task(Protocol):
-    """What the trainer trains. ``module`` holds every trained parameter and nothing else."""
-
-    module: nn.Module
-
-    def loss(self, step: int, batch_size: int, generator: torch.Generator) -> dict[str, Tensor]:
-        """Scalars to log; the entry ``loss`` is minimised."""
-        ...
-
-    def evaluate(self, folder: Path, step: int) -> dict[str, float]:
-        """Validation figures of ``module`` (its weights are the average while this runs); may write pictures."""
-        ...
-
-    def export(self, folder: Path) -> None:
-        """Write the networks (averaged weights are in place) as a checkpoint folder."""
-        ...
-
-
-def step_generator(seed: int, step: int) -> torch.Generator:
-    """A generator that depends on (seed, step) alone, so that a resumed run repeats the same draws."""
-    return torch.Generator().manual_seed((seed * 1_000_003 + step * 7919 + 12345) % (2**63))
-
-
-class EpochSampler:
-    """Batches of indices without replacement: a function of (seed, step), reshuffled every epoch."""
-
-    def __init__(self, num_items: int, seed: int) -> None:
-        self.num_items, self.seed = num_items, seed
-        self._epoch, self._order = -1, torch.empty(0, dtype=torch.long)
-
-    def batch(self, step: int, batch_size: int) -> list[int]:
-        return [self._item(position) for position in range(step * batch_size, (step + 1) * batch_size)]
-
-    def _item(self, position: int) -> int:
-        epoch, offset = divmod(position, self.num_items)
-        if epoch != self._epoch:
-            self._epoch = epoch
-            self._order = torch.randperm(self.num_items, generator=step_generator(self.seed + 1, epoch))
-        return int(self._order[offset])
-
-
 class Trainer:
-    """Runs a task in ``folder``: ``log.jsonl``, ``checkpoint/``, pictures, and the export at the end.
+    """Runs a task in ``folder``: ``log.jsonl``, ``checkpoints/``, pictures, and the export at the end.
 
     A folder with a checkpoint is continued; what its log says beyond the checkpoint is dropped and made again.
 
+    Args:
+        task: what is trained.
+        config: how.
+        folder: of the run.
+        progress: told the step, the last step and a text: at the start, with an empty text, and with every record.
+        parallel: the processes that train together; None for those that a launcher has started, else this one alone.
+        settings: the config of the task as nested tables; a run that goes on has to have the same.
+
     Raises:
-        InputError: if the checkpoint in ``folder`` does not fit the task.
+        InputError: if the checkpoint in ``folder`` does not fit the task or the configs, or none of them is whole.
     """
 
     def __init__(
-        self, task: Task, config: TrainerConfig, folder: Path, progress: Callable[[int, int, str], None] | None = None
+        self,
+        task: Task,
+        config: TrainerConfig,
+        folder: Path,
+        progress: Callable[[int, int, str], None] | None = None,
+        *,
+        parallel: Parallel | None = None,
+        settings: Mapping[str, Any] | None = None,
     ) -> None:
         self.task, self.config, self.folder, self.progress = task, config, folder, progress
+        self.parallel = Parallel(config.device, config.parallel) if parallel is None else parallel
+        self.identity = identity_of(config, settings or {})
         folder.mkdir(parents=True, exist_ok=True)
-        self.optimizer = torch.optim.AdamW(
-            task.module.parameters(),
-            lr=config.lr,
-            betas=(config.betas[0], config.betas[1]),
-            weight_decay=config.weight_decay,
-        )
-        self.average = MovingAverage(task.module, config.ema)
         self.step, self.bad_steps, self.cpu_seconds = 0, 0, 0.0
-        self._resume()
+        with self._explained_memory():
+            self._hollow = hollow_copy(task.module) if self.parallel.shards else None
+            self.steps = Steps(task, config, self.parallel)
+            self.networks = self.steps.networks
+            self.average = MovingAverage(task.module, config.ema, mode=config.ema_mode, gamma=config.ema_gamma)
+            self._resume()
+
+    def _explained_memory(self) -> contextlib.AbstractContextManager[None]:
+        return explain_memory(self.config, device=self.parallel.device, num_processes=self.parallel.num_processes)
 
     def run(self) -> dict[str, float]:
         """Train to the end of the budget, evaluate and export; returns the last validation figures.
 
         Ctrl-C and SIGTERM take effect after the step they fall into, once a checkpoint is written.
+
+        Raises:
+            InputError: if a step does not fit into memory.
+            RuntimeError: if too many steps were not finite.
         """
-        self.task.module.train()
-        with StopRequest() as stop:
-            self._train(stop)
-        figures = self._evaluate()
-        with self.averaged_weights():
-            self.task.export(self.folder)
+        for network in self.networks.values():
+            network.train()
+        self.log = self._open_log()
+        if self.progress is not None:
+            self.progress(self.step, self.config.num_steps, "")
+        with contextlib.closing(self.log), self._explained_memory():
+            with StopRequest() as stop:
+                self._train(stop)
+            figures = self._evaluate()
+            self._export()
         return figures
 
+    def _open_log(self) -> RunLog:
+        trackers, writes = [], self.parallel.is_main
+        if writes:
+            trackers = make_trackers(self.folder, self.config, step=self.step, settings=self.identity)
+        is_done = self.step >= self.config.num_steps
+        return RunLog(self.folder, step=self.step, is_done=is_done, trackers=trackers, writes=writes)
+
     def _train(self, stop: StopRequest) -> None:
-        clock = time.process_time()
-        while self.step < self.config.num_steps:
-            record = self._train_step()
-            self.step += 1
+        config, clock = self.config, time.process_time()
+        while self.step < config.num_steps:
+            # A step that was skipped is made again with the batches that come next.
+            result = self.steps.make(self.step, self.step + self.bad_steps)
+            self._count(result)
             self.cpu_seconds, clock = self.cpu_seconds + time.process_time() - clock, time.process_time()
-            if self.step % self.config.log_every == 0:
-                self._log({"step": self.step, "samples": self.step * self.config.batch_size, **record})
-            last = self.step == self.config.num_steps
-            if self.step % self.config.save_every == 0 or last or stop.received is not None:
+            if result.is_made and self.step % config.log_every == 0:
+                self._log({"step": self.step, "samples": self.step * config.batch_size, **result.record})
+            is_last = self.step == config.num_steps
+            stop.agree(self.parallel.largest)
+            if stop.received is not None or (result.is_made and (self.step % config.save_every == 0 or is_last)):
                 self._save()
             if stop.received is not None:
-                log.warning("stopped at step %d of %d; the same command goes on", self.step, self.config.num_steps)
+                log.warning("stopped at step %d of %d; the same command goes on", self.step, config.num_steps)
                 stop.deliver()
-            if self.step % self.config.eval_every == 0 and not last:
+            if result.is_made and self.step % config.eval_every == 0 and not is_last:
                 self._evaluate()
 
-    def _train_step(self) -> dict[str, float]:
-        config = self.config
-        lr = config.lr_at(self.step)
-        for group in self.optimizer.param_groups:
-            group["lr"] = lr
-        with torch.autocast(config.device.split(":")[0], torch.bfloat16, enabled=config.precision == "bf16"):
-            losses = self.task.loss(self.step, config.batch_size, step_generator(config.seed, self.step))
-        self.optimizer.zero_grad(set_to_none=True)
-        losses["loss"].backward()
-        norm = nn.utils.clip_grad_norm_(self.task.module.parameters(), config.clip)
-        record = {name: float(value.detach()) for name, value in losses.items()}
-        record |= {"grad_norm": float(norm), "lr": lr}
-        if not (math.isfinite(record["loss"]) and math.isfinite(record["grad_norm"])):
-            self._count_bad_step(record)
-            return record
-        self.optimizer.step()
-        self.average.update(self.task.module, self.step)
-        return record
-
-    def _count_bad_step(self, record: dict[str, float]) -> None:
+    def _count(self, result: StepResult) -> None:
+        """Advance schedule and averages after a step that was made; count one that was not."""
+        if result.is_made:
+            self.average.update(self.task.module, self.step)
+            self.task.after_step(self.step)
+            self.step += 1
+            return
         self.bad_steps += 1
-        log.warning("step %d skipped: %s", self.step, record)
+        log.warning("step %d skipped: %s", self.step, result.record)
         if self.bad_steps > self.config.max_bad_steps:
             raise RuntimeError(
-                f"{self.bad_steps} steps had a non-finite loss or gradient, the last at step {self.step} "
-                f"(seed {self.config.seed}): {record}; lower lr ({self.config.lr}) or use precision fp32"
+                f"{self.bad_steps} steps had a non-finite loss or gradient, the last at step {self.step} (batch "
+                f"{self.step + self.bad_steps - 1}, seed {self.config.seed}): {result.record}, drawn from "
+                f"{list(result.drawn)}; lower lr ({self.config.lr}) or use precision fp32"
             )
 
     @contextlib.contextmanager
@@ -231,66 +155,89 @@ class Trainer:
             self.task.module.train()
 
     def _evaluate(self) -> dict[str, float]:
-        with self.averaged_weights():
-            figures = self.task.evaluate(self.folder, self.step)
+        """All processes evaluate, for one network may be spread over them; the main one keeps the pictures."""
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(self.averaged_weights())
+            folder = self.folder
+            if not self.parallel.is_main:
+                folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+            figures = self.task.evaluate(folder, self.step)
         samples = self.step * self.config.batch_size
         self._log({"step": self.step, "samples": samples, **{f"val/{key}": value for key, value in figures.items()}})
         return figures
 
+    def _export(self) -> None:
+        """The main process exports; from a copy in one piece where the network is spread."""
+        if self._hollow is None:
+            with self.averaged_weights():
+                self.parallel.from_main(lambda: self.task.export(self.folder))
+            return
+        tensors = {}
+        for key, value in self.average.tensors.items():
+            tensor = whole(value)
+            if self.parallel.is_main:
+                tensors[key] = tensor.cpu()
+        self.parallel.from_main(lambda: self._export_copy(tensors))
+
+    def _export_copy(self, tensors: Mapping[str, torch.Tensor]) -> None:
+        assert self._hollow is not None
+        spread, self.task.module = self.task.module, self._hollow.eval()
+        self.task.module.load_state_dict(tensors, assign=True)
+        with torch.no_grad():
+            self.task.export(self.folder)
+        self.task.module = spread
+
     def _log(self, record: dict[str, Any]) -> None:
-        record = {key: round(value, 6) if isinstance(value, float) else value for key, value in record.items()}
-        record["cpu_seconds"] = round(self.cpu_seconds, 1)
-        with (self.folder / "log.jsonl").open("a") as file:
-            file.write(json.dumps(record) + "\n")
+        skipped = {"bad_steps": self.bad_steps} if self.bad_steps else {}
+        written = self.log.write({**record, **skipped, "cpu_seconds": round(self.cpu_seconds, 1)})
         if self.progress is not None:
-            shown = " ".join(f"{k} {v:.4g}" for k, v in record.items() if k not in ("step", "samples", "cpu_seconds"))
+            shown = " ".join(f"{k} {v:.4g}" for k, v in written.items() if k not in ("step", "samples", "cpu_seconds"))
             self.progress(self.step, self.config.num_steps, shown)
 
     def _save(self) -> None:
-        meta = {"bad_steps": self.bad_steps, "cpu_seconds": self.cpu_seconds, "config": asdict(self.config)}
         state = TrainingState(
             step=self.step,
-            weights=dict(self.task.module.state_dict()),
+            weights=prefixed({name: network.state_dict() for name, network in self.networks.items()}),
             average=self.average.tensors,
-            optimizer=flatten_optimizer(self.optimizer),
-            meta=meta,
+            optimizer=prefixed(self.steps.moments()),
+            meta={
+                "bad_steps": self.bad_steps,
+                "cpu_seconds": self.cpu_seconds,
+                "num_shards": self.steps.num_shards,
+                "optimization": self.steps.states(),
+                "identity": self.identity,
+            },
         )
-        save_checkpoint(self.folder, state)
+        save_checkpoint(self.folder, state, keep=self.config.keep_checkpoints, writes=self.parallel.is_main)
+        self.parallel.wait()  # none may end, and have the launcher end the others, while the main one writes
 
     def _resume(self) -> None:
-        state = load_checkpoint(self.folder)
-        if state is not None:
-            self._restore(state)
-            log.info("resumed %s at step %d of %d", self.folder, self.step, self.config.num_steps)
-        self._cut_log()
+        found = self.parallel.from_main(lambda: find_checkpoint(self.folder))
+        if found is None:
+            return
+        self._restore(read_checkpoint(found), found)
+        log.info("resumed %s at step %d of %d", found, self.step, self.config.num_steps)
 
-    def _restore(self, state: TrainingState) -> None:
-        try:
-            self.task.module.load_state_dict(state.weights)
-        except RuntimeError as err:
-            raise InputError(
-                f"{self.folder}/checkpoint is of other networks than the config describes; give another out or "
-                f"remove the folder ({' '.join(str(err).split())[:200]})"
-            ) from err
-        for name in ("batch_size", "seed"):
-            before, now = state.meta["config"][name], getattr(self.config, name)
-            if before != now:
-                log.warning("%s was trained with %s %s so far, now with %s", self.folder, name, before, now)
-        self.average.tensors = {key: value.to(self.config.device) for key, value in state.average.items()}
-        restore_optimizer(self.optimizer, state.optimizer)
+    def _restore(self, state: TrainingState, found: Path) -> None:
+        check_identity(state.meta["identity"], self.identity, folder=self.folder)
+        if state.meta["num_shards"] != self.steps.num_shards:
+            log.warning(
+                "%s divided its batches in %d parts so far, now in %d: other times and noise are drawn",
+                self.folder, state.meta["num_shards"], self.steps.num_shards,
+            )  # fmt: skip
+        for name, network in self.networks.items():
+            try:
+                here = network.state_dict()
+                saved = tensors_of(state.weights, name)
+                network.load_state_dict({k: spread_like(v, here[k]) if k in here else v for k, v in saved.items()})
+            except RuntimeError as err:
+                raise InputError(
+                    f"{found} is of other networks than the config describes; give another out or remove the folder "
+                    f"({' '.join(str(err).split())[:200]})"
+                ) from err
+        for key, value in state.average.items():
+            self.average.tensors[key].copy_(spread_like(value, self.average.tensors[key]))
+        moments = {name: tensors_of(state.optimizer, name) for name in self.steps.trained}
+        self.steps.restore(moments, state.meta["optimization"])
         self.step, self.bad_steps = state.step, state.meta["bad_steps"]
         self.cpu_seconds = state.meta["cpu_seconds"]
-
-    def _cut_log(self) -> None:
-        """Drop the records of steps that are trained again, and the evaluation of a finished run, which is repeated."""
-        path = self.folder / "log.jsonl"
-        if not path.is_file():
-            return
-        done = self.step >= self.config.num_steps
-        kept = [
-            record
-            for record in read_records(path)
-            if record["step"] <= self.step and not (done and record["step"] == self.step and "lr" not in record)
-        ]
-        with appear_whole(path) as partial:
-            partial.write_text("".join(json.dumps(record) + "\n" for record in kept))

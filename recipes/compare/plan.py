@@ -1,0 +1,191 @@
+"""The plan of the comparison: methods, budgets and learning rates from ``methods.toml``, and the runs they make."""
+
+import json
+import tomllib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mdtdist.flow import Guidance, time_grid
+from mdtdist.objectives import OBJECTIVES
+from mdtdist.training.distil import merge_options
+
+HERE = Path(__file__).parent
+STAGES = ("structure", "latent")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Method:
+    """A row of the comparison.
+
+    Attributes:
+        name: also the name of its folder.
+        label: what the tables call it.
+        objective, variant, options: of ``mdtdist.objectives``.
+        settings: further fields of ``[distil]``.
+        lrs: learning rates tried, in units of the learning rate of the stage.
+        note: one sentence for the page.
+    """
+
+    name: str
+    label: str
+    objective: str
+    variant: str = "paper"
+    options: dict[str, Any] = field(default_factory=dict)
+    settings: dict[str, Any] = field(default_factory=dict)
+    lrs: tuple[float, ...] = (0.3, 1.0, 3.0)
+    note: str = ""
+
+    @property
+    def config(self) -> Any:
+        """The options of the method."""
+        return merge_options(self.objective, self.variant, self.options)
+
+
+@dataclass(frozen=True, kw_only=True)
+class StagePlan:
+    """One flow of the teacher.
+
+    Attributes:
+        budget: compute of a run, in forwards of one sample.
+        sweep_budget: compute of a run of the learning-rate sweep.
+        batch_size, lr, ema: of the trainer.
+        distil: fields of ``[distil]`` that all methods share.
+    """
+
+    name: str
+    budget: int
+    sweep_budget: int
+    batch_size: int
+    lr: float
+    ema: float
+    distil: dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """One training of the comparison."""
+
+    stage: StagePlan
+    method: Method
+    lr: float
+    seed: int
+    is_sweep: bool
+    folder: Path
+    plan: Path
+
+    @property
+    def num_steps(self) -> int:
+        """Steps that the budget pays for, the sampling of stored trajectories included."""
+        budget = self.stage.sweep_budget if self.is_sweep else self.stage.budget
+        batches = budget // self.stage.batch_size
+        if "trajectories" in self.method.settings:
+            batches -= self._trajectories["num_batches"] * self._sampling
+        return int(batches // self.method.config.cost.forwards(is_guided=True))
+
+    @property
+    def _trajectories(self) -> dict[str, Any]:
+        """The stored trajectories: ``share`` of the budget goes into sampling them."""
+        values = dict(self.method.settings["trajectories"])
+        budget = self.stage.sweep_budget if self.is_sweep else self.stage.budget
+        share = values.pop("share")
+        values["num_batches"] = max(1, int(share * budget / self.stage.batch_size / self._sampling))
+        return values
+
+    @property
+    def _sampling(self) -> int:
+        """Forwards of one trajectory."""
+        values = self.method.settings["trajectories"]
+        low, high = self.stage.distil["guidance_interval"]
+        guidance = Guidance(w=self.stage.distil["guidance"], interval=(low, high))
+        times = time_grid(values["steps"], rescale_t=values["rescale_t"]).tolist()[:-1]
+        return sum(2 if guidance.is_active(t) else 1 for t in times)
+
+    def config(self) -> dict[str, Any]:
+        """The tables of its TOML file."""
+        stage, steps = self.stage, self.num_steps
+        settings = {key: value for key, value in self.method.settings.items() if key != "trajectories"}
+        if "trajectories" in self.method.settings:
+            settings["trajectories"] = self._trajectories
+        return {
+            "task": "distil",
+            "out": str(self.folder),
+            "trainer": {
+                "num_samples": steps * stage.batch_size,
+                "batch_size": stage.batch_size,
+                "lr": self.lr,
+                "warmup": 0.05,
+                "final_lr": 0.03,
+                "ema": stage.ema,
+                "seed": self.seed,
+                "log_every": max(1, steps // 100),
+                "eval_every": 1_000_000,
+                "save_every": 50,
+            },
+            "distil": {
+                **stage.distil,
+                **settings,
+                "objective": self.method.objective,
+                "variant": self.method.variant,
+                "options": self.method.options,
+            },
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """Everything the comparison does."""
+
+    path: Path
+    out: Path
+    seeds: tuple[int, ...]
+    stages: dict[str, StagePlan]
+    methods: tuple[Method, ...]
+
+    def sweep(self, stage: str) -> Iterator[Run]:
+        """The short runs that choose the learning rate of each method, one seed."""
+        for method in self.methods:
+            for factor in method.lrs:
+                yield self._run(stage, method, factor, self.seeds[0], is_sweep=True)
+
+    def final(self, stage: str, factors: dict[str, float]) -> Iterator[Run]:
+        """The runs that are compared, at the chosen learning rates; all methods at one seed before the next seed."""
+        for seed in self.seeds:
+            for method in self.methods:
+                yield self._run(stage, method, factors[method.name], seed, is_sweep=False)
+
+    def _run(self, stage: str, method: Method, factor: float, seed: int, *, is_sweep: bool) -> Run:
+        plan = self.stages[stage]
+        kind = f"sweep_lr{factor:g}" if is_sweep else f"seed{seed}"
+        folder = self.out / stage / method.name / kind
+        return Run(
+            stage=plan, method=method, lr=plan.lr * factor, seed=seed, is_sweep=is_sweep, folder=folder, plan=self.path
+        )
+
+
+def read_plan(path: Path = HERE / "methods.toml", *, only: Sequence[str] | None = None) -> Plan:
+    """The plan in a TOML file; ``only`` names the methods to keep."""
+    values = tomllib.loads(path.read_text())
+    stages = {name: StagePlan(name=name, **values["stage"][name]) for name in STAGES}
+    methods = tuple(
+        Method(**entry | {"lrs": tuple(entry.get("lrs", (0.3, 1.0, 3.0)))})
+        for entry in values["method"]
+        if only is None or entry["name"] in only
+    )
+    for method in methods:
+        if method.objective not in OBJECTIVES:
+            raise SystemExit(f"{path}: objective '{method.objective}' of {method.name} is not known")
+    return Plan(path=path, out=Path(values["out"]), seeds=tuple(values["seeds"]), stages=stages, methods=methods)
+
+
+def write_toml(path: Path, values: dict[str, Any]) -> None:
+    """Nested tables as TOML."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("\n".join(_lines(values, "")) + "\n")
+
+
+def _lines(values: dict[str, Any], prefix: str) -> list[str]:
+    plain = [f"{key} = {json.dumps(value)}" for key, value in values.items() if not isinstance(value, dict)]
+    tables = {f"{prefix}{key}": value for key, value in values.items() if isinstance(value, dict)}
+    return plain + [line for key, value in tables.items() for line in [f"[{key}]", *_lines(value, f"{key}.")]]
