@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from plan import STAGES, Plan, read_plan
+from plan import Method as Distillation
 
 from mdtdist.data import PreparedFolder
 from mdtdist.evaluation.benchmark import Quality, QualityBenchmark
@@ -38,7 +39,7 @@ def rows(plan: Plan, seed: int) -> list[Row]:
             how = "guided" if guided else "unguided"
             method = Method(suffix=TEACHER, steps=(steps, steps), guided=guided)
             teachers.append(Row(name=f"none_{how}_{steps}", label=f"none, {how}", method=method))
-    trained = [method for method in plan.methods if all(_student(plan, s, method.name, seed).exists() for s in STAGES)]
+    trained = [method for method in plan.methods if all(_is_trained(plan, s, method, seed) for s in STAGES)]
     return teachers + [
         Row(
             name=f"{method.name}_{steps}",
@@ -50,8 +51,15 @@ def rows(plan: Plan, seed: int) -> list[Row]:
     ]
 
 
-def _student(plan: Plan, stage: str, name: str, seed: int) -> Path:
-    return plan.out / stage / name / f"seed{seed}" / "student.safetensors"
+def _student(plan: Plan, stage: str, method: Distillation, seed: int) -> Path:
+    """The student of the chosen learning rate, without suffix."""
+    return plan.run(stage, method, plan.chosen(stage)[method.name], seed).folder / "student"
+
+
+def _is_trained(plan: Plan, stage: str, method: Distillation, seed: int) -> bool:
+    return (
+        method.name in plan.chosen(stage) and (_student(plan, stage, method, seed).parent / "validation.json").exists()
+    )
 
 
 def result_path(plan: Plan, name: str, seed: int) -> Path:
@@ -63,9 +71,10 @@ def measure(plan: Plan, seed: int) -> None:
     """Measure all rows of a seed that have no result yet; the seed is that of the noise too."""
     pipe = ImageTo3D.from_pretrained("mini")
     students = {
-        f"{ROLES[stage]}_student_{method.name}": str(_student(plan, stage, method.name, seed).with_suffix("").resolve())
+        f"{ROLES[stage]}_student_{method.name}": str(_student(plan, stage, method, seed).resolve())
         for stage in STAGES
         for method in plan.methods
+        if _is_trained(plan, stage, method, seed)
     }
     pipe.config = replace(pipe.config, models={**pipe.config.models, **students})
     data = PreparedFolder("runs/data", resolution=grid_resolution(pipe))

@@ -82,13 +82,13 @@ def write_page(plan: Plan) -> Path:
 
 def _setting(plan: Plan) -> list[str]:
     budgets = ", ".join(
-        f"{name} {stage.budget} a run ({stage.sweep_budget} in the sweep, batch {stage.batch_size})"
-        for name, stage in plan.stages.items()
+        f"{name} {stage.budget} a run at batch {stage.batch_size}" for name, stage in plan.stages.items()
     )
     return [
         "Every method distils both flows from the same teacher with the same compute, counted in forwards of one "
         "sample: a pass with gradients counts three, a guided velocity of the teacher two; updates of fake networks "
-        f"and stored trajectories count too. Budgets: {budgets}. The learning rate of each method is chosen from its "
-        "sweep by the Frechet distance of latent moments to the teacher's 25-step samples on the validation split. "
-        "These are short trainings: an ordering at equal compute, not what each method reaches in the end."
+        f"and stored trajectories count too. Budgets: {budgets}. The learning rate of each method is the best of three "
+        "runs of the first seed by the Frechet distance of latent moments to the teacher's 25-step samples on the "
+        "validation split. These are short trainings: an ordering at equal compute, not what each method reaches in "
+        "the end."
     ]

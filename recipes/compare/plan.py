@@ -49,14 +49,12 @@ class StagePlan:
 
     Attributes:
         budget: compute of a run, in forwards of one sample.
-        sweep_budget: compute of a run of the learning-rate sweep.
         batch_size, lr, ema: of the trainer.
         distil: fields of ``[distil]`` that all methods share.
     """
 
     name: str
     budget: int
-    sweep_budget: int
     batch_size: int
     lr: float
     ema: float
@@ -71,15 +69,13 @@ class Run:
     method: Method
     lr: float
     seed: int
-    is_sweep: bool
     folder: Path
     plan: Path
 
     @property
     def num_steps(self) -> int:
         """Steps that the budget pays for, the sampling of stored trajectories included."""
-        budget = self.stage.sweep_budget if self.is_sweep else self.stage.budget
-        batches = budget // self.stage.batch_size
+        batches = self.stage.budget // self.stage.batch_size
         if "trajectories" in self.method.settings:
             batches -= self._trajectories["num_batches"] * self._sampling
         return int(batches // self.method.config.cost.forwards(is_guided=True))
@@ -88,9 +84,8 @@ class Run:
     def _trajectories(self) -> dict[str, Any]:
         """The stored trajectories: ``share`` of the budget goes into sampling them."""
         values = dict(self.method.settings["trajectories"])
-        budget = self.stage.sweep_budget if self.is_sweep else self.stage.budget
         share = values.pop("share")
-        values["num_batches"] = max(1, int(share * budget / self.stage.batch_size / self._sampling))
+        values["num_batches"] = max(1, int(share * self.stage.budget / self.stage.batch_size / self._sampling))
         return values
 
     @property
@@ -144,24 +139,28 @@ class Plan:
     methods: tuple[Method, ...]
 
     def sweep(self, stage: str) -> Iterator[Run]:
-        """The short runs that choose the learning rate of each method, one seed."""
+        """The runs of the first seed that choose the learning rate of each method."""
         for method in self.methods:
             for factor in method.lrs:
-                yield self._run(stage, method, factor, self.seeds[0], is_sweep=True)
+                yield self.run(stage, method, factor, self.seeds[0])
+
+    def chosen(self, stage: str) -> dict[str, float]:
+        """The learning rates that the sweep chose, over that of the stage; empty before."""
+        path = self.out / stage / "chosen.json"
+        return dict(json.loads(path.read_text())) if path.exists() else {}
 
     def final(self, stage: str, factors: dict[str, float]) -> Iterator[Run]:
-        """The runs that are compared, at the chosen learning rates; all methods at one seed before the next seed."""
+        """The runs that are compared, at the chosen learning rates; those of the first seed are of the sweep."""
         for seed in self.seeds:
             for method in self.methods:
-                yield self._run(stage, method, factors[method.name], seed, is_sweep=False)
+                if method.name in factors:
+                    yield self.run(stage, method, factors[method.name], seed)
 
-    def _run(self, stage: str, method: Method, factor: float, seed: int, *, is_sweep: bool) -> Run:
+    def run(self, stage: str, method: Method, factor: float, seed: int) -> Run:
+        """One training; ``factor`` is its learning rate over that of the stage."""
         plan = self.stages[stage]
-        kind = f"sweep_lr{factor:g}" if is_sweep else f"seed{seed}"
-        folder = self.out / stage / method.name / kind
-        return Run(
-            stage=plan, method=method, lr=plan.lr * factor, seed=seed, is_sweep=is_sweep, folder=folder, plan=self.path
-        )
+        folder = self.out / stage / method.name / f"lr{factor:g}_seed{seed}"
+        return Run(stage=plan, method=method, lr=plan.lr * factor, seed=seed, folder=folder, plan=self.path)
 
 
 def read_plan(path: Path = HERE / "methods.toml", *, only: Sequence[str] | None = None) -> Plan:

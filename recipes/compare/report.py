@@ -125,11 +125,7 @@ def training_table(plan: Plan) -> list[str]:
         "| --- | --- | ---: | ---: | ---: | --- | ---: | ---: |",
     ]
     for stage in STAGES:
-        path = plan.out / stage / "chosen.json"
-        chosen = json.loads(path.read_text()) if path.exists() else {}
-        for run in plan.final(
-            stage, chosen | {method.name: 1.0 for method in plan.methods if method.name not in chosen}
-        ):
+        for run in plan.final(stage, plan.chosen(stage)):
             if run.seed != plan.seeds[0] or not (run.folder / "validation.json").exists():
                 continue
             seconds = [json.loads(line)["cpu_seconds"] for line in (run.folder / "log.jsonl").read_text().splitlines()]
@@ -144,16 +140,15 @@ def training_table(plan: Plan) -> list[str]:
 
 
 def curves(plan: Plan, path: Path) -> None:
-    """The gradient norm and the loss of every final run of the first seed, one panel per method and stage."""
+    """The loss of every final run, one panel per method and stage."""
     figure = Figure(figsize=(3.0 * len(plan.methods), 4.4), layout="constrained")
     for i, stage in enumerate(STAGES):
         for j, method in enumerate(plan.methods):
             axis = figure.add_subplot(len(STAGES), len(plan.methods), i * len(plan.methods) + j + 1)
-            for seed in plan.seeds:
-                folder = plan.out / stage / method.name / f"seed{seed}"
-                if (folder / "log.jsonl").exists():
-                    samples, values = zip(*read_log(folder)["loss"], strict=True)
-                    axis.plot(samples, values, linewidth=0.8, label=f"seed {seed}")
+            for run in plan.final(stage, plan.chosen(stage)):
+                if run.method is method and (run.folder / "log.jsonl").exists():
+                    samples, values = zip(*read_log(run.folder)["loss"], strict=True)
+                    axis.plot(samples, values, linewidth=0.8)
             axis.set_title(f"{method.label}\n{stage}", fontsize=8)
             axis.tick_params(labelsize=6)
             axis.set_yscale("symlog", linthresh=1e-3)

@@ -70,7 +70,8 @@ def choose(plan: Plan, stage: str, workers: int) -> dict[str, float]:
         tried = {run.lr: figures[run.folder] for run in plan.sweep(stage) if run.method is method}
         scores = {lr: values[CRITERION] for lr, values in tried.items() if values}
         if scores:
-            chosen[method.name] = min(scores, key=scores.__getitem__) / plan.stages[stage].lr
+            best = min(scores, key=scores.__getitem__)
+            chosen[method.name] = round(best / plan.stages[stage].lr, 6)
     with appear_whole(plan.out / stage / "chosen.json") as partial:
         partial.write_text(json.dumps(chosen, indent=1) + "\n")
     return chosen

@@ -29,9 +29,9 @@ class Plan:
         seeds: runs of each learning rate.
     """
 
-    budget: int = 16_000
+    budget: int = 12_000
     batch_size: int = 128
-    learning_rates: tuple[float, ...] = (3e-4, 1e-3, 3e-3)
+    learning_rates: tuple[float, ...] = (2e-4, 1e-3, 3e-3, 1e-2)
     seeds: int = 3
 
     @property

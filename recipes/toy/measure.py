@@ -10,7 +10,10 @@ from torch import Tensor
 from mdtdist.flow import ConsistencySampler, EulerSampler, Sampler
 
 TEACHER_STEPS = 64
-SAMPLERS = {"Euler": EulerSampler, "consistency": ConsistencySampler}
+SAMPLERS: dict[str, type[EulerSampler] | type[ConsistencySampler]] = {
+    "Euler": EulerSampler,
+    "consistency": ConsistencySampler,
+}
 GUIDANCE_SHOWN = 2.0
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from board import CLASSES, SIDE, is_on_board
-from distil import Plan, Row
+from distil import STORED_STEPS, Plan, Row
 from jaxtyping import Float
 from measure import GUIDANCE_SHOWN, TEACHER_STEPS, Score
 from torch import Tensor
@@ -71,8 +71,8 @@ class Reference:
         return 1 - (energy - self.many_steps) / (self.one_step - self.many_steps)
 
 
-def write_page(folder: Path, results: list[Result], reference: Reference, plan: Plan, seconds: float) -> None:
-    """Write ``toy.md`` and ``toy.png``."""
+def write_page(folder: Path, results: list[Result], reference: Reference, plan: Plan, *, seconds: float) -> None:
+    """Write ``toy.md`` and ``toy.png``; ``seconds`` of one core were spent."""
     ranked = sorted(results, key=lambda result: mean_energy(result.judged))
     with appear_whole(folder / "toy.png") as path:
         draw(path, ranked, reference)
@@ -92,7 +92,7 @@ def _page(results: list[Result], reference: Reference, plan: Plan, seconds: floa
         "",
         "A checkerboard in two dimensions, of two classes; a teacher of three hidden layers, trained by flow matching; "
         "every method of `OBJECTIVES` and its variants, through the code that distils 3D models. Made by `make toy` "
-        f"in {max(1, round(seconds / 60))} minutes on 2 cores.",
+        f"in {max(1, round(seconds / 60))} minutes of one core, so half as many on two.",
         "",
         f"Equal compute: {plan.budget} forwards of a batch of {plan.batch_size} for each run. A pass with its backward "
         "counts three; all networks count, and so do the trajectories that are stored of the teacher. "
@@ -114,7 +114,7 @@ def _page(results: list[Result], reference: Reference, plan: Plan, seconds: floa
         "",
         "## Reading",
         "",
-        *_reading(results, reference),
+        *_reading(results, reference, plan),
     ]
     return "\n".join(text) + "\n"
 
@@ -156,37 +156,58 @@ def _spread(values: list[float], form: str) -> str:
     return f"{form.format(statistics.mean(values))} +- {form.format(spread)}"
 
 
-def _reading(results: list[Result], reference: Reference) -> list[str]:
+def _reading(results: list[Result], reference: Reference, plan: Plan) -> list[str]:
     """What the table says, in sentences that follow from its numbers, and what no table says."""
-    one = {result.row.name: mean_energy(result.one) for result in results}
-    two = {result.row.name: mean_energy(result.two) for result in results}
+    single = [result for result in results if result.row.steps == 1]
     teacher = reference.scores["teacher, 2 steps"].energy
-    closers = [name for name, energy in one.items() if reference.closed(energy) >= 0.9]
-    lines = [
-        f"- One step closes at least 90 % of the gap with {_list(closers)}.",
-        f"- One step is no better than two of the teacher with {_list(name for name in one if one[name] > teacher)}.",
-        f"- A second step halves the energy of {_list(name for name in one if two[name] < one[name] / 2)}.",
-        f"- A second step makes it larger with {_list(name for name in one if two[name] > one[name])}.",
-    ]
-    for result in results:
-        if result.many:
-            paired = statistics.mean(score.paired for score in result.many)
-            lines.append(
-                f"- `{result.row.name}` saves evaluations, not steps: its student is a velocity. In {TEACHER_STEPS} "
-                f"steps at w = {GUIDANCE_SHOWN:g}, an evaluation each, its samples are {paired:.3f} (RMS) from those "
-                "of the guided teacher, which takes two."
-            )
-    return lines + [
+    closest = min(single, key=lambda result: statistics.mean(score.paired for score in result.one))
+    cleanest = min(single, key=lambda result: statistics.mean(score.off_board for score in result.one))
+    edges = (min(plan.learning_rates), max(plan.learning_rates))
+    return [
+        "- One step closes at least 90 % of the gap with "
+        f"{_list(r for r in single if reference.closed(mean_energy(r.one)) >= 0.9)}.",
+        "- Energies within a thousandth or two of the floor say nothing about their order. The other columns go on "
+        f"telling: nearest to the teacher's samples is `{closest.row.name}`, with the fewest samples off the squares "
+        f"`{cleanest.row.name}`.",
+        "- One step is no better than two of the teacher with "
+        f"{_list(r for r in single if mean_energy(r.one) > teacher)}.",
+        "- A second step halves the energy of "
+        f"{_list(r for r in results if mean_energy(r.two) < mean_energy(r.one) / 2)}.",
+        f"- A second step does harm with {_list(r for r in single if _is_harmed(r))}. The methods that judge samples "
+        "(`dmd`, `ladd`, `sds`) train at t = 1 alone unless `samples.steps` says otherwise, and are asked here where "
+        "they never learned.",
+        *_guided(results),
         "- `phased_consistency` has two phases here, and is judged and ranked by two Euler steps; its single step "
         "leads to the middle.",
-        "- `sds` seeks modes by design.",
+        f"- `trajectory` learns the samples of a teacher of {STORED_STEPS} steps, errors included.",
+        "- `sds` looks at its samples one by one and never at their spread: it collapses, by design.",
+        "- The best learning rate is the smallest or the largest of the sweep for "
+        f"{_list(r for r in results if r.lr in edges)}: a wider sweep might improve them.",
         "- Two dimensions say whether a method works, not which one is best in a latent of thousands: derivatives, "
         "judges and learned scores cost and err differently there.",
     ]
 
 
-def _list(names: Iterable[str]) -> str:
-    return ", ".join(f"`{name}`" for name in names) or "none of them"
+def _is_harmed(result: Result) -> bool:
+    """Whether two steps are worse than one beyond two standard deviations, and a thousandth."""
+    spread = max(statistics.pstdev(s.energy for s in scores) for scores in (result.one, result.two))
+    return mean_energy(result.two) - mean_energy(result.one) > max(2 * spread, 1 / DOT)
+
+
+def _guided(results: list[Result]) -> list[str]:
+    """A sentence on each method that takes ``w``."""
+    return [
+        f"- `{result.row.name}` saves evaluations, not steps: its student is a velocity. In {TEACHER_STEPS} steps at "
+        f"w = {GUIDANCE_SHOWN:g}, an evaluation each, its samples are "
+        f"{statistics.mean(score.paired for score in result.many):.3f} (RMS) from those of the guided teacher, which "
+        "takes two."
+        for result in results
+        if result.many
+    ]
+
+
+def _list(results: Iterable[Result]) -> str:
+    return ", ".join(f"`{result.row.name}`" for result in results) or "none of them"
 
 
 def draw(path: Path, results: list[Result], reference: Reference, *, columns: int = 6) -> None:

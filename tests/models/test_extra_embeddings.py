@@ -105,6 +105,8 @@ def test_the_copy_shares_nothing_and_keeps_what_was_there():
         for parameter in extended.parameters():
             parameter.add_(1)
     assert all(torch.equal(network.state_dict()[key], value) for key, value in before.items())
+    assert network_args(network)["extra_embeddings"] == ["guidance"]
+    assert network_args(extended)["extra_embeddings"] == BOTH
     assert with_extra_embeddings(extended, BOTH) is extended
     assert with_extra_embeddings(network, []) is network
 

@@ -1,12 +1,14 @@
 """Distillation from images alone: conditions, voxels from a structure flow, and both students end to end."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file, save_file
 
 from mdtdist.cli.main import main
 from mdtdist.errors import InputError
@@ -22,7 +24,7 @@ from mdtdist.training.teachers import open_model
 from mdtdist.training.view_conditions import ViewEncoder, split_by_hash
 from tests.pipelines.tiny import random_network, write_pipeline
 from tests.training.official_data import read_rows, write_data, write_table
-from tests.training.tiny import write_toml
+from tests.training.tiny import stage_values, write_toml
 from tests.training.toy import clone, equal
 
 STAGES = ("structure", "latent")
@@ -359,3 +361,25 @@ def test_a_finished_cache_needs_no_teacher(official_model, images, tmp_path):
     third = DistilTask(from_dict(DistilConfig, values | {"guidance": 2.0}), seed=0, device="cpu")
     third.loss(draw())
     assert third.store.num_sampled == 1
+    other = shutil.copytree(official_model, tmp_path / "other")
+    path = other / "ckpts/ss_flow_img_dit_L_16l8_fp16.safetensors"
+    save_file(load_file(path) | {"out_layer.bias": torch.ones(8)}, path)
+    fourth = DistilTask(from_dict(DistilConfig, values | {"teacher": str(other)}), seed=0, device="cpu")
+    fourth.loss(draw())
+    assert fourth.store.num_sampled == 1
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_cache_serves_prepared_data_too(stage, prepared, networks, tmp_path):
+    values = {
+        "data": stage_values(stage, prepared.path, networks),
+        "teacher": str(networks / stage / "flow"),
+        "objective": "trajectory",
+        "trajectories": {"num_batches": 2, "steps": 2, "cache": str(tmp_path)},
+    }
+    stores = []
+    for _ in range(2):
+        task = DistilTask(from_dict(DistilConfig, values), seed=0, device="cpu")
+        stores.append(([task.loss(draw(i, 2))["loss"].item() for i in range(2)], task.store))
+    assert stores[0][0] == stores[1][0]
+    assert [(store.num_sampled, store.num_read) for _, store in stores] == [(2, 0), (0, 2)]

@@ -3,6 +3,7 @@
 import sys
 import types
 
+import accelerate  # noqa: F401  looks for these packages when it is imported
 import pytest
 
 from mdtdist.errors import InputError
@@ -75,6 +76,6 @@ def test_without_tensorboard_the_run_goes_without_it(tmp_path, monkeypatch):
 
 def test_a_process_that_does_not_write_has_no_file(tmp_path):
     log = RunLog(tmp_path, step=0, is_done=False, trackers=[], writes=False)
-    assert log.write({"step": 1, "samples": 3, "loss": 0.12345678}) == {"step": 1, "samples": 3, "loss": 0.123457}
+    assert log.write({"step": 1, "samples": 3, "lr": 4.00000000123e-8}) == {"step": 1, "samples": 3, "lr": 4e-8}
     log.close()
     assert list(tmp_path.iterdir()) == []

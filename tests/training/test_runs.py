@@ -1,10 +1,13 @@
 """``mdtdist train``: from a config file to a run folder."""
 
+import io
 import json
 
 import pytest
+from tqdm import tqdm
 
 from mdtdist.cli.main import main
+from mdtdist.cli.train import start_bar
 from mdtdist.models import load
 from mdtdist.training.checkpoint import load_checkpoint
 from mdtdist.training.runs import read_config, run
@@ -95,3 +98,34 @@ def test_a_flow_teacher_by_command(prepared, networks, tmp_path, capsys):
     assert main(["train", "--json", str(write_toml(tmp_path / "config.toml", values))]) == 0
     assert json.loads(capsys.readouterr().out)["render_l1_1"] >= 0
     assert load(tmp_path / "run" / "flow").config["args"] == FLOWS["latent"][1]
+
+
+def test_time_left_is_measured_from_where_the_run_goes_on():
+    now = [0.0]
+    bar = tqdm(total=1000, file=io.StringIO(), mininterval=0)
+    bar._time = lambda: now[0]
+    now[0] = 500.0  # reading the data
+    start_bar(bar, 900)
+    now[0] = 520.0
+    bar.update(20)
+    state = bar.format_dict
+    assert (state["n"], state["initial"]) == (920, 900) and state["elapsed"] == 20
+    assert state["rate"] == pytest.approx(1.0)
+    assert "920/1000 [00:20<01:20" in str(bar)
+
+
+def test_a_resumed_run_with_other_settings_is_refused_and_keeps_its_own(config, tmp_path, capsys):
+    assert main(["train", str(config)]) == 0
+    kept = (tmp_path / "run" / "settings.json").read_text()
+    capsys.readouterr()
+    assert main(["train", str(config), "--structure_vae.kl_weight", "0.5"]) == 2
+    error = capsys.readouterr().err
+    assert "trained with structure_vae.kl_weight 0.001 so far, and now it is 0.5" in error and error.count("\n") == 1
+    assert (tmp_path / "run" / "settings.json").read_text() == kept
+
+
+def test_one_of_several_processes_does_not_speak(config, capsys, monkeypatch):
+    monkeypatch.setattr("mdtdist.training.run", lambda *_: {"iou": 1.0})
+    monkeypatch.setenv("RANK", "1")
+    assert main(["train", str(config)]) == 0
+    assert capsys.readouterr().out == ""

@@ -135,7 +135,7 @@ def test_a_step_with_a_non_finite_loss_is_skipped_and_counted(bad, tmp_path, cap
     assert all(value.isfinite().all() for value in clone(task.module).values())
     assert trainer.bad_steps == 1 and load_checkpoint(tmp_path).meta["bad_steps"] == 1
     assert "step 6 skipped" in caplog.text
-    # Twelve steps and thirteen batches: schedule and average go on as if nothing had been, the data with the next batch.
+    # Twelve steps, thirteen batches: schedule and average go on as if nothing had been, the data with the next batch.
     assert averages == list(range(12)) and sorted(task.losses) == list(range(13))
     log = read_log(tmp_path)
     assert [lr for _, lr in log["lr"]] == pytest.approx([trainer.config.lr_at(step) for step in range(12)], rel=1e-7)

@@ -35,6 +35,8 @@ def alpha(rows: slice, columns: slice, *, value: int = 255) -> np.ndarray:
         (slice(4, 15), slice(4, 15), (3, 3, 15, 15)),
         # About (5, 5.5), half 6: corners at -1, -0.5, 11 and 11.5 are cut off toward zero.
         (slice(2, 10), slice(0, 11), (-1, 0, 11, 11)),
+        # About (6, 6), half 2.4: corners at 3.6 and 8.4.
+        (slice(4, 9), slice(4, 9), (3, 3, 8, 8)),
         # The longer side decides.
         (slice(8, 11), slice(5, 16), (4, 3, 16, 15)),
     ],

@@ -22,6 +22,7 @@ COMMANDS = {
     "prepare": "turn a folder of 3D files into training data",
     "train": "train a network",
     "distill": "distil a flow teacher into a few-step student",
+    "plot": "draw the curves of training runs",
     "evaluate": "measure models on held-out objects",
     "bench": "time a model at full size, with random weights",
     "demo": "generate from example images and compare teacher and student on one page",

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -39,10 +40,14 @@ def run(args: argparse.Namespace) -> int:
     with tqdm(total=config.trainer.num_steps, unit="step", disable=args.json, delay=0.1) as bar:
 
         def progress(step: int, total: int, text: str) -> None:
+            if not text:
+                start_bar(bar, step)
             bar.set_postfix_str(text, refresh=False)
             bar.update(step - bar.n)
 
         figures = run_training(args.config, config, progress)
+    if int(os.environ.get("RANK", "0")):  # one of several processes, which the main one speaks for
+        return 0
     try:
         picture = str(plot_run(config.out))
     except InputError as err:  # the training itself is done and exported
@@ -53,6 +58,12 @@ def run(args: argparse.Namespace) -> int:
         print(f"{config.out}: " + ", ".join(f"{name} {value:.4g}" for name, value in figures.items()))
         print(f"curves: {picture}")
     return 0
+
+
+def start_bar(bar: Any, step: int) -> None:
+    """Measure time from ``step`` on: neither reading the data nor an earlier command tells how fast the steps are."""
+    bar.reset()
+    bar.initial = bar.n = bar.last_print_n = step
 
 
 def take_flags(args: argparse.Namespace) -> list[str]:

@@ -53,6 +53,11 @@ class LatentDiscriminator(nn.Module):
         """The teacher."""
         return self._shared[0]
 
+    @property
+    def extra_embedders(self) -> Any:
+        """What the teacher embeds beside the time, which it has to be told here too."""
+        return getattr(self.module, "extra_embedders", ())
+
     def forward(
         self,
         x: Float[Tensor, "B ..."] | SparseTensor,

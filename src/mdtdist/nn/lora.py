@@ -39,6 +39,11 @@ class LowRankUpdates(nn.Module):
         """The network without updates."""
         return self._shared[0]
 
+    @property
+    def extra_embedders(self) -> Any:
+        """What a flow network embeds beside the time: it is called with the same arguments under updates."""
+        return getattr(self.module, "extra_embedders", ())
+
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         network = self.module
         weights = {}

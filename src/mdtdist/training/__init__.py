@@ -1,6 +1,6 @@
 """One trainer and its tasks: structure VAE, latent VAE, flow teacher, distillation."""
 
-from mdtdist.training.curves import plot_run, read_log
+from mdtdist.training.curves import plot_run, plot_runs, read_log
 from mdtdist.training.image_loss import ssim
 from mdtdist.training.runs import TASKS, RunConfig, read_config, run
 from mdtdist.training.trainer import Trainer, TrainerConfig
@@ -11,6 +11,7 @@ __all__ = [
     "Trainer",
     "TrainerConfig",
     "plot_run",
+    "plot_runs",
     "read_config",
     "read_log",
     "run",

@@ -1,8 +1,8 @@
 """Training checkpoints that appear whole: folders ``checkpoints/step_<n>`` of safetensors and json, with a manifest.
 
 A folder is written aside under a hidden name, with the hash of each file in its manifest, flushed to the disk, and
-renamed; the older ones go afterwards. Whenever the process dies, the newest folder with a true manifest is a state of the
-run.
+renamed; the older ones go afterwards. Whenever the process dies, the newest folder with a true manifest is a state of
+the run.
 """
 
 import json
@@ -181,9 +181,11 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Te
     state: dict[int, dict[str, Tensor]] = {}
     for key, value in tensors.items():
         index, name = key.split(".", 1)
-        # A copy, for the file may go while the run lasts. Counters are single numbers.
-        placed = spread_like(value, parameters[int(index)]) if value.ndim else value
-        state.setdefault(int(index), {})[name] = placed.clone()
+        parameter = parameters[int(index)]
+        # Counters are single numbers, on the CPU. A copy, for the file may go while the run lasts.
+        placed = spread_like(value, parameter) if value.ndim else value
+        is_there = placed.device == parameter.device or not value.ndim
+        state.setdefault(int(index), {})[name] = placed.clone() if is_there else placed.to(parameter.device)
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
 
 

@@ -215,8 +215,7 @@ class SparseBatches:
 def balance(lengths: Sequence[int], num_shards: int) -> list[list[int]]:
     """Divide samples so that shards have equally many of them and about equally many tokens.
 
-    The longest are dealt first, each to the shard with the fewest tokens that still has a place; where that is a tie, to
-    the first.
+    The longest are dealt first, each to the shard with the fewest tokens that still has a place, the first of equals.
 
     Args:
         lengths: tokens of each sample; as many as ``num_shards`` divides.

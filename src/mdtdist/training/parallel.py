@@ -33,7 +33,8 @@ class Parallel:
 
     def __init__(self, device: str = "cpu", mode: Literal["ddp", "fsdp"] = "ddp") -> None:
         self._accelerator = _start(device)
-        self.mode = mode
+        # Or the config file of `accelerate launch` asks for it.
+        self.mode = "fsdp" if self._accelerator.distributed_type.value == "FSDP" else mode
         self.rank: int = self._accelerator.process_index
         self.num_processes: int = self._accelerator.num_processes
         own = self._accelerator.device  # "cpu:0", say, which not everything takes for the CPU

@@ -44,14 +44,13 @@ def whole(tensor: Tensor) -> Tensor:
 
 
 def spread_like(tensor: Tensor, reference: Tensor) -> Tensor:
-    """A whole tensor placed as ``reference`` is: on its device, and spread over the processes if that one is."""
-    tensor = tensor.to(reference.device)
+    """A whole tensor, spread over the processes if ``reference`` is, and on its device then; else as it is."""
     if not hasattr(reference, "full_tensor"):
         return tensor
     from torch.distributed.tensor import distribute_tensor
 
     spread: Any = reference
-    return distribute_tensor(tensor, spread.device_mesh, spread.placements)
+    return distribute_tensor(tensor.to(spread.device), spread.device_mesh, spread.placements)
 
 
 def hollow_copy(module: nn.Module) -> nn.Module:

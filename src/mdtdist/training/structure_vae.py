@@ -68,7 +68,8 @@ class StructureVAETask(Task):
             }
         ).to(device=device, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
         # Start with a narrow posterior (standard deviation 0.14): the decoder then learns from a clean latent at once.
-        nn.init.constant_(self.module["encoder"].out_layer[-1].bias[config.encoder["latent_channels"] :], -4.0)
+        encoder: Any = self.module["encoder"]
+        nn.init.constant_(encoder.out_layer[-1].bias[config.encoder["latent_channels"] :], -4.0)
         data = PreparedFolder(config.data)
         self.ids = data.ids("train")
         self.train = torch.stack([data.occupancy(sha) for sha in self.ids])

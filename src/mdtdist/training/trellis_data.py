@@ -7,7 +7,6 @@ normalised, and ``coords`` [N, 3]). Nothing but the table is kept in memory.
 
 import csv
 import logging
-import sys
 import zipfile
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -254,7 +253,7 @@ def read_table(root: Path) -> Iterator[dict[str, str]]:
         InputError: if it is missing or has no column ``sha256``.
     """
     path = root / "metadata.csv"
-    csv.field_size_limit(sys.maxsize)  # lists of captions can be long
+    csv.field_size_limit(2**31 - 1)  # lists of captions can be long
     try:
         with path.open(encoding="utf-8", newline="") as file:
             reader = csv.DictReader(file)
