@@ -109,7 +109,7 @@ ROOMS = {
         mutations=(
             ("sign", "endpoint = x_t - layout", "endpoint = x_t + layout"),
             ("time", "torch.where(at_noise, 0, index)", "torch.where(at_noise, len(states) - 2, index)"),
-            ("time", "states[-1].float()", "states[0].float()"),
+            ("time", "states[-1].to(dtype)", "states[0].to(dtype)"),
             ("rows", "layout.expand(t, x_t) * fields", "t.mean() * fields"),
         ),
     ),

@@ -78,7 +78,7 @@ def measure(plan: Plan, seed: int) -> None:
     }
     pipe.config = replace(pipe.config, models={**pipe.config.models, **students})
     data = PreparedFolder("runs/data", resolution=grid_resolution(pipe))
-    benchmark = QualityBenchmark(pipe, load_test_objects(data, split="test"), seed=seed)
+    benchmark = QualityBenchmark(pipe, load_test_objects(data, split="test", limit=plan.num_objects), seed=seed)
     todo = [row for row in rows(plan, seed) if not result_path(plan, row.name, seed).exists()]
     _save(plan.out / "test" / "truth.npz", {"features": benchmark.true_features()})
     for number, row in enumerate(todo, 1):

@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 from plan import Plan
 from report import (
+    VIEWS,
     collect,
     curves,
     differences,
@@ -13,12 +14,12 @@ from report import (
     method_notes,
     picture_grid,
     training_table,
+    truth_features,
 )
 
 from mdtdist.evaluation.timing import describe_machine
 from mdtdist.files import appear_whole
 
-RESULTS = Path("docs/results")
 PAIRS = [("ours_1", name) for name in ("none_guided_1", "none_unguided_1", "vm_1", "mdt_paper_1", "scm_1", "dmd_1")] + [
     ("mdt_paper_1", "vm_1"),
     ("vm_1", "cm_1"),
@@ -28,20 +29,20 @@ PAIRS = [("ours_1", name) for name in ("none_guided_1", "none_unguided_1", "vm_1
 ]
 
 
-def write_page(plan: Plan) -> Path:
-    """The page; its reading of the tables is in ``reading.md`` beside this file."""
-    lines = collect(plan)
-    curves(plan, RESULTS / "compare_curves.png")
-    picture_grid(plan, lines, RESULTS / "compare.png")
+def write_page(plan: Plan, folder: Path = Path("docs/results")) -> Path:
+    """The page in ``folder``; what is to be read out of its tables is in ``reading.md`` beside this file."""
+    lines, num_objects = collect(plan), len(truth_features(plan)) // VIEWS
+    curves(plan, folder / "compare_curves.png")
+    picture_grid(plan, lines, folder / "compare.png")
     record = {name: {"nfe": line.nfe, **line.values} for name, line in lines.items()}
-    with appear_whole(RESULTS / "compare.json") as partial:
+    with appear_whole(folder / "compare.json") as partial:
         partial.write_text(json.dumps(record, indent=1) + "\n")
     machine = describe_machine(torch.device("cpu"))
     reading = Path(__file__).with_name("reading.md")
     text = [
         "# All methods on the teacher of mini, at equal compute",
         "",
-        "Made by `python recipes/compare/run.py`; protocol `mini-sweethome-test-v1`, 81 held-out objects, "
+        f"Made by `python recipes/compare/run.py`; protocol `mini-sweethome-test-v1`, {num_objects} held-out objects, "
         f"{len(plan.seeds)} seeds of training and noise, mean +- standard deviation; {machine}.",
         "",
         *_setting(plan),
@@ -75,9 +76,9 @@ def write_page(plan: Plan) -> Path:
         "",
         "![One step for each flow; the first held-out objects by order of id](compare.png)",
     ]
-    with appear_whole(RESULTS / "compare.md") as partial:
+    with appear_whole(folder / "compare.md") as partial:
         partial.write_text("\n".join(text) + "\n")
-    return RESULTS / "compare.md"
+    return folder / "compare.md"
 
 
 def _setting(plan: Plan) -> list[str]:

@@ -130,11 +130,20 @@ class Run:
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """Everything the comparison does."""
+    """Everything the comparison does.
+
+    Attributes:
+        path: of its TOML file.
+        out: where trainings and results are kept.
+        seeds: of trainings and of the noise they are measured with; the first one's runs choose the learning rates.
+        num_objects: test objects; None for all.
+        stages, methods: what is trained.
+    """
 
     path: Path
     out: Path
     seeds: tuple[int, ...]
+    num_objects: int | None
     stages: dict[str, StagePlan]
     methods: tuple[Method, ...]
 
@@ -175,7 +184,14 @@ def read_plan(path: Path = HERE / "methods.toml", *, only: Sequence[str] | None 
     for method in methods:
         if method.objective not in OBJECTIVES:
             raise SystemExit(f"{path}: objective '{method.objective}' of {method.name} is not known")
-    return Plan(path=path, out=Path(values["out"]), seeds=tuple(values["seeds"]), stages=stages, methods=methods)
+    return Plan(
+        path=path,
+        out=Path(values["out"]),
+        seeds=tuple(values["seeds"]),
+        num_objects=values.get("num_objects"),
+        stages=stages,
+        methods=methods,
+    )
 
 
 def write_toml(path: Path, values: dict[str, Any]) -> None:

@@ -52,10 +52,15 @@ class Line:
         return f"{self.mean(name):.{digits}f}{spread}"
 
 
+def truth_features(plan: Plan) -> np.ndarray:
+    """Features of the true renders, the views of one object contiguous."""
+    with np.load(plan.out / "test" / "truth.npz") as file:
+        return file["features"]
+
+
 def collect(plan: Plan) -> dict[str, Line]:
     """The kept results of all rows that were measured for at least one seed."""
-    with np.load(plan.out / "test" / "truth.npz") as file:
-        truth = file["features"]
+    truth = truth_features(plan)
     lines: dict[str, Line] = {}
     for seed in plan.seeds:
         for row in rows(plan, seed):
@@ -176,8 +181,7 @@ def _labelled(strip: np.ndarray, label: str) -> np.ndarray:
 
 def differences(plan: Plan, lines: dict[str, Line], pairs: Sequence[tuple[str, str]]) -> list[str]:
     """Paired bootstrap intervals over the objects of Frechet differences, all seeds together."""
-    with np.load(plan.out / "test" / "truth.npz") as file:
-        truth = file["features"]
+    truth = truth_features(plan)
     text = ["| difference in Frechet distance | found | clear |", "| --- | ---: | --- |"]
     for a, b in pairs:
         if a in lines and b in lines:

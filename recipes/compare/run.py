@@ -94,6 +94,7 @@ def main() -> None:
     parser.add_argument("--only", choices=("sweep", "train", "evaluate"))
     parser.add_argument("--stages", nargs="+", choices=STAGES, default=STAGES)
     parser.add_argument("--methods", nargs="+", help="only these methods")
+    parser.add_argument("--results", type=Path, default=Path("docs/results"), help="where the page is written")
     parser.add_argument("--workers", type=int, default=2, help="trainings side by side, one thread each")
     args = parser.parse_args()
     plan = read_plan(args.plan, only=args.methods)
@@ -107,7 +108,7 @@ def main() -> None:
         evaluate(plan, args.workers)
         from page import write_page  # here, because it needs matplotlib
 
-        print(f"written: {write_page(plan)}")
+        print(f"written: {write_page(plan, args.results)}")
 
 
 if __name__ == "__main__":

@@ -171,8 +171,7 @@ def _reading(results: list[Result], reference: Reference, plan: Plan) -> list[st
         f"`{cleanest.row.name}`.",
         "- One step is no better than two of the teacher with "
         f"{_list(r for r in single if mean_energy(r.one) > teacher)}.",
-        "- A second step halves the energy of "
-        f"{_list(r for r in results if mean_energy(r.two) < mean_energy(r.one) / 2)}.",
+        f"- A second step halves the energy of {_list(r for r in results if _is_halved(r))}.",
         f"- A second step does harm with {_list(r for r in single if _is_harmed(r))}. The methods that judge samples "
         "(`dmd`, `ladd`, `sds`) train at t = 1 alone unless `samples.steps` says otherwise, and are asked here where "
         "they never learned.",
@@ -186,6 +185,11 @@ def _reading(results: list[Result], reference: Reference, plan: Plan) -> list[st
         "- Two dimensions say whether a method works, not which one is best in a latent of thousands: derivatives, "
         "judges and learned scores cost and err differently there.",
     ]
+
+
+def _is_halved(result: Result) -> bool:
+    """Whether two steps take half of the energy of one, where there is some to take."""
+    return mean_energy(result.one) > 2 / DOT and mean_energy(result.two) < mean_energy(result.one) / 2
 
 
 def _is_harmed(result: Result) -> bool:

@@ -14,6 +14,8 @@ from mdtdist import models
 from mdtdist.cli.main import main
 from mdtdist.errors import InputError
 from mdtdist.flow import EulerSampler
+from mdtdist.training.config import from_dict
+from mdtdist.training.flow import FlowConfig, FlowTask
 from mdtdist.training.latent_batches import LatentBatches
 from mdtdist.training.task import Draw, step_generator
 from mdtdist.training.teachers import flow_files, open_model
@@ -179,6 +181,17 @@ def test_a_sample_that_is_the_data_is_judged_perfect(official_model, official_da
     assert figures["iou"] == figures["f1"] == 1
     logits = made.model.decode_structure(next(iter(made.validation()))[0].x_0)
     assert figures["voxels"] == (logits > 0).sum() / len(logits) != (logits < 0).sum() / len(logits)
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_flow_teacher_can_be_trained_on_the_same_data(stage, official_model, official_data):
+    args = flow_files(official_model, stage).read_config()["args"]
+    data = {"source": "trellis", "stage": stage, "roots": [str(official_data)], "model": str(official_model)}
+    task = FlowTask(from_dict(FlowConfig, {"data": data, "network": args}), seed=0, device="cpu")
+    assert task.loss(draw())["loss"].isfinite() and task.last_draw["ids"] == task.batches.train(draw()).ids
+    del data["model"]
+    with pytest.raises(InputError, match="which image encoder goes with .*; add model"):
+        FlowTask(from_dict(FlowConfig, {"data": data, "network": args}), seed=0, device="cpu")
 
 
 # ------------------------------------------------------------------------------------------------------- wrong input

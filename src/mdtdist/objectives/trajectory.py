@@ -74,7 +74,8 @@ def trajectory_loss(
     x_t = states[0]
     for i, state in enumerate(states[1:-1], start=1):
         x_t = torch.where(layout.expand(index == i, state), state, x_t)
-    times = torch.tensor(latents.trajectory.times, device=index.device)
-    t = times.to(torch.promote_types(x_t.dtype, torch.float32))[index]
+    # Half types are too coarse for times and for what is left of a distance.
+    dtype = torch.promote_types(x_t.dtype, torch.float32)
+    t = torch.tensor(latents.trajectory.times, device=index.device, dtype=dtype)[index]
     endpoint = x_t - layout.expand(t, x_t) * fields.student(x_t, t)
-    return TrajectoryLoss(loss=config.metric.distance(endpoint.float(), states[-1].float(), layout), t=t)
+    return TrajectoryLoss(loss=config.metric.distance(endpoint.to(dtype), states[-1].to(dtype), layout), t=t)

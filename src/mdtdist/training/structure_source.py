@@ -35,6 +35,8 @@ class _Wanted:
 class StructureSource:
     """Samples of a structure flow, decoded to voxels: a function of condition, variant and networks.
 
+    That is up to rounding, which differs with the size of a batch; the first result is the one that is kept.
+
     Args:
         model: whose flow and structure decoder are used.
         flows: "student" or "teacher" of the model.
