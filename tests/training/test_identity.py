@@ -54,6 +54,15 @@ def test_what_changes_the_training_is_refused_with_both_values(changes, words):
     assert "set it back, or give another out" in message and "\n" not in message
 
 
+def test_changes_that_are_accepted_are_warned_of(caplog):
+    before = identity_of(toy_config(), SETTINGS)
+    check_identity(before, changed(objective="dmd"), folder=Path("runs/x"), accept_changes=True)
+    assert "trained with distil.objective 'mdt' so far, and now it is 'dmd'" in caplog.text
+    for now in (identity_of(toy_config(seed=1), SETTINGS), identity_of(toy_config(), {"task": "flow", "flow": {}})):
+        with pytest.raises(InputError, match="set it back"):
+            check_identity(before, now, folder=Path("runs/x"), accept_changes=True)
+
+
 def test_another_task_is_refused():
     with pytest.raises(InputError, match="trained with task 'distil' so far, and now it is 'flow'"):
         check(identity_of(toy_config(), {"task": "flow", "flow": {}}))

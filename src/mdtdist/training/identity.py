@@ -1,5 +1,6 @@
 """What a run is trained as: which changes of a config it can go on with, and which would make another run of it."""
 
+import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -7,6 +8,8 @@ from typing import Any
 
 from mdtdist.errors import InputError
 from mdtdist.training.trainer_config import TrainerConfig
+
+log = logging.getLogger(__name__)
 
 # Of the trainer, what decides the batches. Budget, intervals, learning rate and the like may change on the way.
 _TRAINER = ("batch_size", "seed")
@@ -24,8 +27,15 @@ def identity_of(config: TrainerConfig, settings: Mapping[str, Any]) -> dict[str,
     return {"trainer": _plain(asdict(config)), **_plain(settings)}
 
 
-def check_identity(before: Mapping[str, Any], now: Mapping[str, Any], *, folder: Path) -> None:
+def check_identity(
+    before: Mapping[str, Any], now: Mapping[str, Any], *, folder: Path, accept_changes: bool = False
+) -> None:
     """Refuse to go on with a run as something else.
+
+    Args:
+        before, now: from ``identity_of``.
+        folder: of the run.
+        accept_changes: warn of other settings of the task instead; another task, batch size or seed is refused still.
 
     Raises:
         InputError: names the first field that differs, with both values.
@@ -34,10 +44,10 @@ def check_identity(before: Mapping[str, Any], now: Mapping[str, Any], *, folder:
     for name in (*old, *(name for name in new if name not in old)):
         if _may_change(name) or old.get(name) == new.get(name):
             continue
-        raise InputError(
-            f"{folder} was trained with {name} {_shown(old, name)} so far, and now it is {_shown(new, name)}; "
-            "set it back, or give another out"
-        )
+        found = f"{folder} was trained with {name} {_shown(old, name)} so far, and now it is {_shown(new, name)}"
+        if not accept_changes or name == "task" or name.startswith("trainer."):
+            raise InputError(f"{found}; set it back, or give another out")
+        log.warning("%s", found)
 
 
 def _may_change(name: str) -> bool:

@@ -218,7 +218,8 @@ class Trainer:
         log.info("resumed %s at step %d of %d", found, self.step, self.config.num_steps)
 
     def _restore(self, state: TrainingState, found: Path) -> None:
-        check_identity(state.meta["identity"], self.identity, folder=self.folder)
+        accepts = self.config.accept_changes
+        check_identity(state.meta["identity"], self.identity, folder=self.folder, accept_changes=accepts)
         if state.meta["num_shards"] != self.steps.num_shards:
             log.warning(
                 "%s divided its batches in %d parts so far, now in %d: other times and noise are drawn",

@@ -40,6 +40,7 @@ class TrainerConfig:
         eval_every: steps between evaluations on the validation split.
         save_every: steps between checkpoints.
         keep_checkpoints: checkpoints that are kept, the newest ones.
+        accept_changes: go on with a run although settings of its task are others than it was started with.
         max_bad_steps: stop after this many steps with a non-finite loss or gradient.
         tensorboard: write the log for TensorBoard too, where that package is installed.
         tracker: further place the log is sent to.
@@ -70,6 +71,7 @@ class TrainerConfig:
     eval_every: int = 1000
     save_every: int = 200
     keep_checkpoints: int = 2
+    accept_changes: bool = False
     max_bad_steps: int = 20
     tensorboard: bool = True
     tracker: Literal["none", "wandb", "trackio"] = "none"
