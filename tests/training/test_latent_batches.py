@@ -59,12 +59,13 @@ def test_shards_by_hand():
     # 9 to the first, 8 to the second, 7 to the second (8 < 9), which is full then.
     assert balance([1, 9, 7, 8], 2) == [[0, 1], [2, 3]]
     assert balance([3, 3, 3, 3], 2) == [[0, 2], [1, 3]]
+    assert balance([9, 1, 1, 1], 2) == [[0, 3], [1, 2]]  # equal counts come first
     assert balance([4, 2, 9], 1) == [[0, 1, 2]] and balance([4, 2, 9], 3) == [[2], [0], [1]]
 
 
 @given(st.lists(st.integers(1, 32768), min_size=1, max_size=64), st.integers(1, 8))
 def test_shards_have_equal_counts_and_about_equal_tokens(lengths, num_shards):
-    lengths = lengths * num_shards
+    lengths = lengths[: len(lengths) // num_shards * num_shards] or [1] * num_shards
     shards = balance(lengths, num_shards)
     assert sorted(sum(shards, [])) == list(range(len(lengths)))
     assert {len(shard) for shard in shards} == {len(lengths) // num_shards}

@@ -205,7 +205,8 @@ def test_budget_intervals_and_rates_may_change(tmp_path):
 
 
 def test_states_of_clipping_and_scaling_are_resumed(tmp_path):
-    config = toy_config(clip_mode="percentile", clip_window=3, clip=0.5, precision="fp16")
+    options = {"clip_mode": "percentile", "clip_percentile": 50.0, "clip_window": 3, "clip": 100.0}
+    config = toy_config(**options, precision="fp16")
     whole = Trainer(ToyTask(), config, tmp_path / "whole")
     whole.run()
     with pytest.raises(RuntimeError, match="power"):

@@ -140,14 +140,29 @@ def judge_loss(
     The generator is drawn from in the order t, noise, perturbation.
     """
     t, noise = options.renoise.draw(real, layout=layout, generator=generator)
-    x_t = renoise(real.detach(), noise, t, layout=layout)
-    real_logits = discriminator(x_t, t)
-    generated_logits = discriminator(renoise(generated.detach(), noise, t, layout=layout), t)
+    noisy = [renoise(x.detach(), noise, t, layout=layout) for x in (real, generated)]
+    return judge_noisy_loss(discriminator, *noisy, t, options=options, generator=generator)
+
+
+def judge_noisy_loss(
+    discriminator: VelocityField,
+    real: Float[Tensor, "..."],
+    generated: Float[Tensor, "..."],
+    t: Float[Tensor, "B"],
+    *,
+    options: AdversarialOptions,
+    generator: torch.Generator,
+) -> DiscriminatorLoss:
+    """The discriminator's loss for detached samples that are noisy already.
+
+    The generator is drawn from for the perturbation alone.
+    """
+    real_logits, generated_logits = discriminator(real, t), discriminator(generated, t)
     loss = discriminator_loss(real_logits, generated_logits, kind=options.kind)
     r1 = torch.zeros_like(loss)
     if options.r1_weight > 0:
-        perturbation = options.r1_noise * randn_like(x_t, generator=generator)
-        r1 = approximate_r1(real_logits, discriminator(x_t + perturbation, t))
+        perturbation = options.r1_noise * randn_like(real, generator=generator)
+        r1 = approximate_r1(real_logits, discriminator(real + perturbation, t))
     return DiscriminatorLoss(
         loss=loss + options.r1_weight * r1,
         real=real_logits.mean(1),

@@ -15,9 +15,8 @@ from mdtdist.flow import Layout, LinearPath, VelocityField, randn_like
 from mdtdist.objectives.adversarial import (
     AdversarialOptions,
     DiscriminatorLoss,
-    approximate_r1,
-    discriminator_loss,
     generator_loss,
+    judge_noisy_loss,
 )
 from mdtdist.objectives.consistency import (
     ConsistencyPair,
@@ -184,23 +183,10 @@ def phased_discriminator_loss(
     Raises:
         ValueError: if the fields lack the slow average or the discriminator that the config asks for.
     """
-    discriminator, options = _discriminator(fields), config.adversarial
     with torch.no_grad():
         pair, _, end = _draw_pair(fields, latents, config, generator)
-        (x_t, generated), time = _add_noise((pair.target, pair.prediction), end, latents.layout, config, generator)
-    real_logits, generated_logits = discriminator(x_t, time), discriminator(generated, time)
-    loss = discriminator_loss(real_logits, generated_logits, kind=options.kind)
-    r1 = torch.zeros_like(loss)
-    if options.r1_weight > 0:
-        perturbation = options.r1_noise * randn_like(x_t, generator=generator)
-        r1 = approximate_r1(real_logits, discriminator(x_t + perturbation, time))
-    return DiscriminatorLoss(
-        loss=loss + options.r1_weight * r1,
-        real=real_logits.mean(1),
-        generated=generated_logits.mean(1),
-        r1=r1,
-        t=time,
-    )
+        noisy, time = _add_noise((pair.target, pair.prediction), end, latents.layout, config, generator)
+    return judge_noisy_loss(_discriminator(fields), *noisy, time, options=config.adversarial, generator=generator)
 
 
 def _draw_pair(

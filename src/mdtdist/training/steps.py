@@ -123,8 +123,8 @@ class Steps:
         return values, dict(self.task.last_draw)
 
     def _autocast(self) -> torch.autocast:
-        """Of the forward pass. Weights are narrowed anew for each evaluation of a network: a cached one that was made
-        without gradients would have none in a later evaluation with them."""
+        """Of the forward pass. Weights are narrowed anew for each evaluation of a network: in some releases of torch a
+        cached one that was made without gradients has none in a later evaluation with them."""
         return torch.autocast(
             self.parallel.device.split(":")[0],
             _AUTOCAST[self.config.precision],
