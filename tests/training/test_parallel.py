@@ -102,12 +102,21 @@ def test_what_fails_in_one_process_is_skipped_in_all(tmp_path):
     assert sorted(first[0]) == [(batch, 0) for batch in range(10)]
 
 
-def test_the_message_of_a_failed_run_names_the_samples_of_all_processes(tmp_path):
+def test_the_message_of_a_failed_run_names_the_samples_at_fault_wherever_they_were(tmp_path):
     first, second = run_group(train, tmp_path, {"bad": ((2, 1),)}, {"max_bad_steps": 0})
     ids = ToyTask().epochs.batch(2, 6)
     for error in (first, second):
         assert isinstance(error, RuntimeError)
-        assert f"'ids': {ids[:3]}" in str(error) and f"'ids': {ids[3:]}" in str(error)
+        assert f"drawn from [{{'ids': {ids[3:]}, 't': [0.25, 0.25, 0.25]}}]" in str(error)
+
+
+def test_a_gradient_at_fault_may_be_of_any_sample(tmp_path):
+    task = ToyTask()
+    task.module.layer.bias.register_hook(lambda grad: grad * math.inf)
+    with pytest.raises(RuntimeError) as caught:
+        Trainer(task, shard_config(accumulate=2, max_bad_steps=0), tmp_path).run()
+    ids = task.epochs.batch(0, 6)
+    assert f"'ids': {ids[:3]}" in str(caught.value) and f"'ids': {ids[3:]}" in str(caught.value)
 
 
 def test_a_signal_to_one_process_stops_all_behind_one_checkpoint(tmp_path):

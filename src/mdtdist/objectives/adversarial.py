@@ -140,8 +140,8 @@ def judge_loss(
     The generator is drawn from in the order t, noise, perturbation.
     """
     t, noise = options.renoise.draw(real, layout=layout, generator=generator)
-    noisy = [renoise(x.detach(), noise, t, layout=layout) for x in (real, generated)]
-    return judge_noisy_loss(discriminator, *noisy, t, options=options, generator=generator)
+    noisy, fake = (renoise(x.detach(), noise, t, layout=layout) for x in (real, generated))
+    return judge_noisy_loss(discriminator, noisy, fake, t, options=options, generator=generator)
 
 
 def judge_noisy_loss(

@@ -185,8 +185,9 @@ def phased_discriminator_loss(
     """
     with torch.no_grad():
         pair, _, end = _draw_pair(fields, latents, config, generator)
-        noisy, time = _add_noise((pair.target, pair.prediction), end, latents.layout, config, generator)
-    return judge_noisy_loss(_discriminator(fields), *noisy, time, options=config.adversarial, generator=generator)
+        (target, prediction), time = _add_noise((pair.target, pair.prediction), end, latents.layout, config, generator)
+    discriminator, options = _discriminator(fields), config.adversarial
+    return judge_noisy_loss(discriminator, target, prediction, time, options=options, generator=generator)
 
 
 def _draw_pair(

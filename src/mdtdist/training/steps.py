@@ -26,7 +26,8 @@ class StepResult:
     Attributes:
         record: means over the samples, for the log.
         is_made: False if something was not finite: the networks whose turn came before it have moved, no other has.
-        drawn: of a step that was not made, what its passes were of, those of all processes.
+        drawn: of a step that was not made, what the passes of all processes were of: those whose loss is not finite, or
+            all where a gradient alone is not.
     """
 
     record: dict[str, float]
@@ -100,7 +101,9 @@ class Steps:
                 break
         if _is_finite(values):
             trained.step(lr)
-        return values | {"lr": lr}, [drawn for _, drawn in passes]
+        is_found = math.isfinite(values["loss"])
+        drawn = [drawn for own, drawn in passes if is_found or not math.isfinite(own["loss"])]
+        return values | {"lr": lr}, drawn
 
     def _pass(self, name: str, step: int, position: int, index: int) -> tuple[dict[str, float], dict[str, Any]]:
         """Loss and gradient of one shard; returns what is logged, and what it was drawn from."""
