@@ -168,7 +168,7 @@ class Plan:
     def run(self, stage: str, method: Method, factor: float, seed: int) -> Run:
         """One training; ``factor`` is its learning rate over that of the stage."""
         plan = self.stages[stage]
-        folder = self.out / stage / method.name / f"lr{factor:g}_seed{seed}"
+        folder = self.out / stage / method.name / f"lr{plan.lr * factor:.0e}_seed{seed}"
         return Run(stage=plan, method=method, lr=plan.lr * factor, seed=seed, folder=folder, plan=self.path)
 
 
