@@ -75,7 +75,7 @@ ROOMS = {
             ("sign", "residual = phi + layout", "residual = phi - layout"),
             ("sign", "(output - direction).detach()", "(output + direction).detach()"),
             ("time", "before = student(x_t - step * v, t - step)", "before = student(x_t - step * v, t + step)"),
-            ("time", "(v, torch.ones_like(t))", "(v, -torch.ones_like(t))"),
+            ("time", "torch.ones_like(t) if rate is None", "-torch.ones_like(t) if rate is None"),
             ("order", "/ (2 * step)", "/ step"),
             ("detach", "with torch.no_grad():\n        v = teacher", f"{DROPPED}\n        v = teacher"),
             ("detach", "@torch.no_grad()\ndef total_derivative", "def total_derivative"),
@@ -122,7 +122,7 @@ ROOMS = {
             ("time", "t_next=(t - config.gap).clamp(min=0)", "t_next=(t + config.gap).clamp(max=1)"),
             ("detach", "with torch.no_grad():\n        x_next", f"{DROPPED}\n        x_next"),
             ("rows", "layout.expand(end - t, x) * u", "(end - t).mean() * u"),
-            ("option", 'if target == "online":', "if True:"),
+            ("option", "fields.target_of(config.target)", "fields.student"),
         ),
     ),
     "objectives/phased.py": Room(
@@ -153,6 +153,7 @@ ROOMS = {
             ("detach", "@torch.no_grad()\ndef scm_tangent", "def scm_tangent"),
             ("detach", "f - (f.detach() + g)", "f - (f + g)"),
             ("rows", "layout.rms(g) + offset", "layout.norm(g) + offset"),
+            ("time", "dx_ds, rate=scale)", "dx_ds)"),
         ),
     ),
     "objectives/meanflow.py": Room(

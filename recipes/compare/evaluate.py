@@ -18,6 +18,7 @@ from mdtdist.evaluation.methods import REFERENCE, TEACHER, Method, grid_resoluti
 from mdtdist.evaluation.protocol import load_test_objects
 from mdtdist.files import appear_whole
 from mdtdist.pipelines import ImageTo3D
+from mdtdist.training.tensor_files import file_digest
 
 ROLES = {"structure": "sparse_structure_flow_model", "latent": "slat_flow_model"}
 
@@ -79,12 +80,28 @@ def measure(plan: Plan, seed: int) -> None:
     pipe.config = replace(pipe.config, models={**pipe.config.models, **students})
     data = PreparedFolder("runs/data", resolution=grid_resolution(pipe))
     benchmark = QualityBenchmark(pipe, load_test_objects(data, split="test", limit=plan.num_objects), seed=seed)
-    todo = [row for row in rows(plan, seed) if not result_path(plan, row.name, seed).exists()]
+    todo = [row for row in rows(plan, seed) if not _is_measured(plan, row, seed)]
     _save(plan.out / "test" / "truth.npz", {"features": benchmark.true_features()})
     for number, row in enumerate(todo, 1):
         quality = benchmark.measure(row.method)
-        _save(result_path(plan, row.name, seed), _arrays(quality))
+        _save(result_path(plan, row.name, seed), _arrays(quality) | {"weights": np.array(_weights(plan, row, seed))})
         print(f"[seed {seed}: {number}/{len(todo)}] {row.name}", flush=True)
+
+
+def _is_measured(plan: Plan, row: Row, seed: int) -> bool:
+    """Whether the kept result is of the students as they are now."""
+    path = result_path(plan, row.name, seed)
+    if not path.exists():
+        return False
+    with np.load(path) as file:
+        return str(file["weights"]) == _weights(plan, row, seed)
+
+
+def _weights(plan: Plan, row: Row, seed: int) -> str:
+    """A digest of both students of a row; nothing for the teacher, which does not change."""
+    found = [method for method in plan.methods if row.method.suffix == f"_student_{method.name}"]
+    paths = [_student(plan, stage, method, seed) for method in found for stage in STAGES]
+    return " ".join(file_digest(path.with_name(path.name + ".safetensors"))[:16] for path in paths)
 
 
 def _arrays(quality: Quality) -> dict[str, np.ndarray]:

@@ -24,6 +24,9 @@ PAIRS = [("ours_1", name) for name in ("none_guided_1", "none_unguided_1", "vm_1
     ("mdt_paper_1", "vm_1"),
     ("vm_1", "cm_1"),
     ("vm_1", "scm_1"),
+    ("vm_wide_1", "vm_1"),
+    ("vm_wide_1", "scm_1"),
+    ("ours_1", "vm_wide_1"),
     ("ours_1", "teacher_25"),
     ("ours_2", "teacher_25"),
 ]

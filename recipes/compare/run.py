@@ -43,15 +43,16 @@ def _call(command: list[str], run: Run) -> str:
     return result.stdout
 
 
-def train_all(runs: Iterable[Run], workers: int) -> dict[Run, dict[str, float] | None]:
-    """Train many students side by side; a failed one is reported and counts as None."""
-    runs = list(runs)
-    start, results = time.monotonic(), {}
+def train_all(runs: Iterable[Run], workers: int) -> dict[Path, dict[str, float] | None]:
+    """Train many students side by side; returns their figures by folder, None for a failed one, which is reported."""
+    runs, start = list(runs), time.monotonic()
+    results: dict[Path, dict[str, float] | None] = {}
 
     def one(run: Run) -> None:
         try:
-            results[run.folder] = train(run)
-            shown = ", ".join(f"{key} {value:.4g}" for key, value in results[run.folder].items())
+            figures = train(run)
+            results[run.folder] = figures
+            shown = ", ".join(f"{key} {value:.4g}" for key, value in figures.items())
         except RuntimeError as err:
             results[run.folder], shown = None, f"FAILED: {err}"
         left = (time.monotonic() - start) / len(results) * (len(runs) - len(results)) / 60
@@ -65,7 +66,7 @@ def train_all(runs: Iterable[Run], workers: int) -> dict[Run, dict[str, float] |
 def choose(plan: Plan, stage: str, workers: int) -> dict[str, float]:
     """The learning-rate factor of every method with the lowest ``CRITERION`` in the sweep."""
     figures = train_all(plan.sweep(stage), workers)
-    chosen = {}
+    chosen = plan.chosen(stage)  # those of methods that are not of this call stay
     for method in plan.methods:
         tried = {run.lr: figures[run.folder] for run in plan.sweep(stage) if run.method is method}
         scores = {lr: values[CRITERION] for lr, values in tried.items() if values}

@@ -207,6 +207,16 @@ def draw_grid_times(
     return (torch.ceil(t / delta_t).clamp(min=1) * delta_t).clamp(max=1)
 
 
+def draw_grid_states(
+    latents: Latents, *, time: TimeOptions, delta_t: float, on_grid: bool, generator: torch.Generator
+) -> tuple[Float[Tensor, "..."], Float[Tensor, "B"]]:
+    """Samples of the marginals at times of ``draw_grid_times``, and these; t is drawn before the noise."""
+    x_0, layout = latents.x_0, latents.layout
+    t = draw_grid_times(x_0, layout.num_samples, time=time, delta_t=delta_t, on_grid=on_grid, generator=generator)
+    z = randn_like(x_0, generator=generator)
+    return LinearPath().sample(x_0, z, layout.expand(t, x_0)), t
+
+
 def consistency_loss(
     fields: Fields, latents: Latents, *, config: ConsistencyConfig, generator: torch.Generator, step: int = 0
 ) -> ConsistencyLoss:
@@ -217,41 +227,21 @@ def consistency_loss(
     Raises:
         ValueError: if the target is the slow average and there is none.
     """
-    x_0, layout = latents.x_0, latents.layout
-    t = draw_grid_times(
-        x_0,
-        layout.num_samples,
-        time=config.time,
-        delta_t=config.delta_t,
-        on_grid=config.on_grid,
-        generator=generator,
+    x_t, t = draw_grid_states(
+        latents, time=config.time, delta_t=config.delta_t, on_grid=config.on_grid, generator=generator
     )
-    z = randn_like(x_0, generator=generator)
     pair = consistency_pair(
         fields.student,
-        target_field(fields, config.target),
+        fields.target_of(config.target),
         fields.teacher,
-        LinearPath().sample(x_0, z, layout.expand(t, x_0)),
+        x_t,
         t,
         t_next=(t - config.gap).clamp(min=0),
         end=torch.zeros_like(t),
-        layout=layout,
+        layout=latents.layout,
         solver=config.solver,
     )
-    return ConsistencyLoss(loss=config.metric.distance(pair.prediction, pair.target, layout), t=t)
-
-
-def target_field(fields: Fields, target: Literal["online", "ema"]) -> VelocityField:
-    """The network whose end points are the target.
-
-    Raises:
-        ValueError: if it is the slow average and there is none.
-    """
-    if target == "online":
-        return fields.student
-    if fields.target is None:
-        raise ValueError("target is 'ema' but the fields have no slow average; add one or choose 'online'")
-    return fields.target
+    return ConsistencyLoss(loss=config.metric.distance(pair.prediction, pair.target, latents.layout), t=t)
 
 
 def solver_evaluations(solver: Literal["euler", "heun"]) -> int:

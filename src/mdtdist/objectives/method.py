@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -39,6 +39,18 @@ class Fields:
         if field_ is None:
             raise ValueError(f"this method needs the field '{name}', which is None; give one")
         return field_
+
+    def target_of(self, target: Literal["online", "ema"]) -> VelocityField:
+        """Whose outputs are the target: the student's own, or those of its slow average.
+
+        Raises:
+            ValueError: if it is the slow average and there is none.
+        """
+        if target == "online":
+            return self.student
+        if self.target is None:
+            raise ValueError("target is 'ema' but the fields have no slow average; add one or choose 'online'")
+        return self.target
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from mdtdist.flow import Layout, LinearPath, VelocityField, randn_like
+from mdtdist.flow import Layout, VelocityField
 from mdtdist.objectives.adversarial import (
     AdversarialOptions,
     DiscriminatorLoss,
@@ -23,9 +23,8 @@ from mdtdist.objectives.consistency import (
     check_choices,
     check_steps,
     consistency_pair,
-    draw_grid_times,
+    draw_grid_states,
     solver_evaluations,
-    target_field,
 )
 from mdtdist.objectives.method import Cost, Fields, Latents
 from mdtdist.objectives.options import Metric, TimeOptions
@@ -194,26 +193,19 @@ def _draw_pair(
     fields: Fields, latents: Latents, config: PhasedConsistencyConfig, generator: torch.Generator
 ) -> tuple[ConsistencyPair, Tensor, Tensor]:
     """The pair, its times and the ends of its phases."""
-    x_0, layout = latents.x_0, latents.layout
-    t = draw_grid_times(
-        x_0,
-        layout.num_samples,
-        time=config.time,
-        delta_t=config.delta_t,
-        on_grid=config.on_grid,
-        generator=generator,
+    x_t, t = draw_grid_states(
+        latents, time=config.time, delta_t=config.delta_t, on_grid=config.on_grid, generator=generator
     )
-    z = randn_like(x_0, generator=generator)
     end = phase_end(t, config.phases, config.gap)
     pair = consistency_pair(
         fields.student,
-        target_field(fields, config.target),
+        fields.target_of(config.target),
         fields.teacher,
-        LinearPath().sample(x_0, z, layout.expand(t, x_0)),
+        x_t,
         t,
         t_next=torch.maximum(t - config.gap, end),
         end=end,
-        layout=layout,
+        layout=latents.layout,
         solver=config.solver,
     )
     return pair, t, end

@@ -102,12 +102,18 @@ def total_derivative(
 
 @torch.no_grad()
 def forward_derivative(
-    student: VelocityField, x_t: Float[Tensor, "..."], t: Float[Tensor, "B"], v: Float[Tensor, "..."]
+    student: VelocityField,
+    x_t: Float[Tensor, "..."],
+    t: Float[Tensor, "B"],
+    v: Float[Tensor, "..."],
+    *,
+    rate: Float[Tensor, "B"] | None = None,
 ) -> Float[Tensor, "..."]:
-    """``(grad_x phi) v + d phi / dt``, exact, by forward-mode differentiation; detached."""
+    """``(grad_x phi) v + rate d phi / dt``, exact, by forward-mode differentiation; detached. ``rate`` is 1 if None."""
     # Fused attention kernels have no forward-mode rule.
     with sdpa_kernel(SDPBackend.MATH):
-        _, tangent = torch.func.jvp(student, (x_t.detach(), t.detach()), (v, torch.ones_like(t)))
+        tangents = (v, torch.ones_like(t) if rate is None else rate)
+        _, tangent = torch.func.jvp(student, (x_t.detach(), t.detach()), tangents)
     return tangent
 
 

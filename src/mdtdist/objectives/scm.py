@@ -16,12 +16,11 @@ from typing import Literal
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from mdtdist.flow import Layout, VelocityField, randn_like
 from mdtdist.objectives.method import Cost, Fields, Latents
 from mdtdist.objectives.options import DerivativeOptions
-from mdtdist.objectives.residual import total_derivative
+from mdtdist.objectives.residual import forward_derivative, total_derivative
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,10 +159,7 @@ def _scaled_derivative(
     if options.kind != "jvp":
         slope = total_derivative(student, f, x_s, s, dx_ds, layout=layout, options=options)
         return layout.expand(scale, slope) * slope
-    # Fused attention kernels have no forward-mode rule.
-    with sdpa_kernel(SDPBackend.MATH):
-        _, slope = torch.func.jvp(student, (x_s.detach(), s.detach()), (layout.expand(scale, dx_ds) * dx_ds, scale))
-    return slope
+    return forward_derivative(student, x_s, s, layout.expand(scale, dx_ds) * dx_ds, rate=scale)
 
 
 @torch.no_grad()

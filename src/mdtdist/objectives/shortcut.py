@@ -134,9 +134,7 @@ def shortcut_loss(
         ValueError: if the target is the slow average and there is none.
     """
     x_0, layout, num = latents.x_0, latents.layout, latents.layout.num_samples
-    target = fields.student if config.target == "online" else fields.target
-    if target is None:
-        raise ValueError("target is 'ema' but the fields have no slow average; add one or choose 'online'")
+    target = fields.target_of(config.target)
     is_jump = (torch.rand(num, generator=generator) < config.p_consistency).to(x_0.device)
     t_flow = config.time.sample(x_0, num, low=0.0, generator=generator)
     r, t = draw_jumps(x_0, num, config=config, generator=generator)
