@@ -24,7 +24,6 @@ class Method:
         label: what the tables call it.
         objective, variant, options: of ``mdtdist.objectives``.
         settings: further fields of ``[distil]``.
-        lrs: learning rates tried, in units of the learning rate of the stage.
         note: one sentence for the page.
     """
 
@@ -34,7 +33,6 @@ class Method:
     variant: str = "paper"
     options: dict[str, Any] = field(default_factory=dict)
     settings: dict[str, Any] = field(default_factory=dict)
-    lrs: tuple[float, ...] = (0.3, 1.0, 3.0)
     note: str = ""
 
     @property
@@ -50,6 +48,7 @@ class StagePlan:
     Attributes:
         budget: compute of a run, in forwards of one sample.
         batch_size, lr, ema: of the trainer.
+        lrs: learning rates tried for every method, in units of ``lr``.
         distil: fields of ``[distil]`` that all methods share.
     """
 
@@ -59,6 +58,7 @@ class StagePlan:
     lr: float
     ema: float
     distil: dict[str, Any]
+    lrs: tuple[float, ...] = (0.3, 1.0, 3.0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,7 +150,7 @@ class Plan:
     def sweep(self, stage: str) -> Iterator[Run]:
         """The runs of the first seed that choose the learning rate of each method."""
         for method in self.methods:
-            for factor in method.lrs:
+            for factor in self.stages[stage].lrs:
                 yield self.run(stage, method, factor, self.seeds[0])
 
     def chosen(self, stage: str) -> dict[str, float]:
@@ -175,12 +175,8 @@ class Plan:
 def read_plan(path: Path = HERE / "methods.toml", *, only: Sequence[str] | None = None) -> Plan:
     """The plan in a TOML file; ``only`` names the methods to keep."""
     values = tomllib.loads(path.read_text())
-    stages = {name: StagePlan(name=name, **values["stage"][name]) for name in STAGES}
-    methods = tuple(
-        Method(**entry | {"lrs": tuple(entry.get("lrs", (0.3, 1.0, 3.0)))})
-        for entry in values["method"]
-        if only is None or entry["name"] in only
-    )
+    stages = {name: _stage(name, values["stage"][name]) for name in STAGES}
+    methods = tuple(Method(**entry) for entry in values["method"] if only is None or entry["name"] in only)
     for method in methods:
         if method.objective not in OBJECTIVES:
             raise SystemExit(f"{path}: objective '{method.objective}' of {method.name} is not known")
@@ -192,6 +188,11 @@ def read_plan(path: Path = HERE / "methods.toml", *, only: Sequence[str] | None 
         stages=stages,
         methods=methods,
     )
+
+
+def _stage(name: str, values: dict[str, Any]) -> StagePlan:
+    lrs = {"lrs": tuple(values["lrs"])} if "lrs" in values else {}
+    return StagePlan(name=name, **values | lrs)
 
 
 def write_toml(path: Path, values: dict[str, Any]) -> None:

@@ -134,7 +134,7 @@ def training_table(plan: Plan) -> list[str]:
             if run.seed != plan.seeds[0] or not (run.folder / "validation.json").exists():
                 continue
             seconds = [json.loads(line)["cpu_seconds"] for line in (run.folder / "log.jsonl").read_text().splitlines()]
-            tried = ", ".join(f"{factor * run.stage.lr:.0e}" for factor in run.method.lrs)
+            tried = ", ".join(f"{factor * run.stage.lr:.0e}" for factor in run.stage.lrs)
             score = json.loads((run.folder / "validation.json").read_text())["frechet_1"]
             forwards = run.method.config.cost.forwards(is_guided=True)
             text.append(

@@ -38,12 +38,12 @@ def test_every_run_spends_its_budget_and_is_a_valid_config(plan, tmp_path):
 
 def test_all_methods_get_as_many_learning_rates_and_the_first_seed_is_not_trained_twice(plan):
     whole = plan.read_plan()
-    assert len({len(method.lrs) for method in whole.methods}) == 1
-    chosen = {method.name: method.lrs[0] for method in whole.methods}
-    swept = {run.folder for run in whole.sweep("structure")}
-    final = list(whole.final("structure", chosen))
-    assert len(final) == len(whole.seeds) * len(whole.methods)
-    assert {run.folder for run in final if run.seed == whole.seeds[0]} <= swept
+    for name, stage in whole.stages.items():
+        swept = list(whole.sweep(name))
+        assert len(swept) == len(stage.lrs) * len(whole.methods) and len(stage.lrs) > 1
+        final = list(whole.final(name, {method.name: stage.lrs[0] for method in whole.methods}))
+        assert len(final) == len(whole.seeds) * len(whole.methods)
+        assert {run.folder for run in final if run.seed == whole.seeds[0]} <= {run.folder for run in swept}
 
 
 def test_the_sampling_of_stored_trajectories_is_paid_for(plan):
