@@ -13,9 +13,9 @@ from plan import STAGES, Plan, read_plan
 from plan import Method as Distillation
 
 from mdtdist.data import PreparedFolder
-from mdtdist.evaluation.benchmark import Quality, QualityBenchmark
-from mdtdist.evaluation.methods import REFERENCE, TEACHER, Method, grid_resolution
-from mdtdist.evaluation.protocol import load_test_objects
+from mdtdist.evaluation.model_benchmark.benchmark import Quality, QualityBenchmark
+from mdtdist.evaluation.model_benchmark.methods import REFERENCE, TEACHER, Method, grid_resolution
+from mdtdist.evaluation.model_benchmark.test_objects import load_test_objects
 from mdtdist.files import appear_whole
 from mdtdist.pipelines import ImageTo3D
 from mdtdist.training.tensor_files import file_digest

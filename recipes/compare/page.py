@@ -17,7 +17,7 @@ from report import (
     truth_features,
 )
 
-from mdtdist.evaluation.timing import describe_machine
+from mdtdist.evaluation.model_benchmark.timing import describe_machine
 from mdtdist.files import appear_whole
 
 PAIRS = [("ours_1", name) for name in ("none_guided_1", "none_unguided_1", "vm_1", "mdt_paper_1", "scm_1", "dmd_1")] + [
@@ -90,6 +90,6 @@ def _setting(plan: Plan) -> list[str]:
         "sample: a pass with gradients counts three, a guided velocity of the teacher two; updates of fake networks "
         f"and stored trajectories count too. Budgets: {budgets}. The learning rate of each method is the best of those "
         "tried with the first seed (last table), by the Frechet distance of latent moments to the teacher's 25-step "
-        "samples on the validation split. These are short trainings: an ordering at equal compute, not what each method reaches in "
-        "the end."
+        "samples on the validation split. These are short trainings: an ordering at equal compute, not what each "
+        "method reaches in the end."
     ]

@@ -12,10 +12,10 @@ from matplotlib.figure import Figure
 from PIL import Image, ImageDraw
 from plan import STAGES, Method, Plan
 
-from mdtdist.evaluation.bootstrap import bootstrap_statistic
-from mdtdist.evaluation.frechet import FeatureGrams
-from mdtdist.evaluation.kernel import KernelPairs
-from mdtdist.evaluation.protocol import EVALUATION_VIEWS
+from mdtdist.evaluation.metrics.bootstrap import bootstrap_statistic
+from mdtdist.evaluation.metrics.frechet import FeatureGrams
+from mdtdist.evaluation.metrics.kernel import KernelPairs
+from mdtdist.evaluation.model_benchmark.test_objects import EVALUATION_VIEWS
 from mdtdist.files import appear_whole
 from mdtdist.training.curves import read_log
 

@@ -13,7 +13,7 @@ from plan import Plan, StagePlan, read_plan
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from mdtdist.evaluation.frechet import fit_gaussian, frechet_distance
+from mdtdist.evaluation.metrics.frechet import fit_gaussian, frechet_distance
 from mdtdist.files import appear_whole
 from mdtdist.flow import EulerSampler, Guidance, Layout, PackedLayout
 from mdtdist.models import extra_embeddings, load

@@ -19,7 +19,7 @@ from tqdm import tqdm
 from mdtdist import ImageTo3D
 from mdtdist.data import PreparedFolder
 from mdtdist.data.views import View
-from mdtdist.evaluation.bootstrap import bootstrap_mean
+from mdtdist.evaluation.metrics.bootstrap import bootstrap_mean
 from mdtdist.export import extract_surface, finish_mesh
 from mdtdist.files import appear_whole
 from mdtdist.models import load

@@ -19,6 +19,8 @@ from mdtdist.representations import Gaussians
 from mdtdist.representations.flexicubes import CubeField, extract_dual_surface, mesh_from_cubes
 from mdtdist.sparse import SparseTensor, downsample
 from tests.parity.distillation import mdt, mdt_time
+from tests.parity.encoders import ENCODER_FAMILIES
+from tests.parity.judges import eval_frechet, eval_inception, eval_lpips
 from tests.parity.meshes import align_mesh, match_points
 
 
@@ -276,8 +278,13 @@ def eval_dinov2(case: Case) -> dict[str, Tensor]:
 
 
 FAMILIES: dict[str, Callable[[Case], dict[str, Tensor]]] = {
+    **ENCODER_FAMILIES,
     "eval_dinov2": eval_dinov2,
     "eval_dinov2_reg": eval_dinov2,
+    "eval_frechet": eval_frechet,
+    "eval_inception": eval_inception,
+    "eval_lpips_alex": eval_lpips,
+    "eval_lpips_vgg": eval_lpips,
     "ss_enc": ss_enc,
     "ss_dec": ss_dec,
     "ss_flow": ss_flow,

@@ -79,3 +79,4 @@ def test_nan_wrong_shape_and_absence_are_infinite(value):
 
 def test_tolerances():
     assert tolerance("ss_flow") == 1e-5 and tolerance("mdt_cm_mp1") == 5e-5
+    assert tolerance("eval_ulip_xyz", "pos") == 5e-6 and tolerance("eval_dinov2", "pos.28x28") == 1e-5

@@ -40,9 +40,9 @@ def run(args: argparse.Namespace) -> int:
     runs = [_parse_run(text) for text in args.runs.split(",")]
     if args.repeats < 1:
         raise InputError(f"repeats is {args.repeats}; expected at least 1")
-    from mdtdist.evaluation.latency import LatencyBenchmark, LatencyConfig
+    from mdtdist.config import from_dict, load_toml
+    from mdtdist.evaluation.model_benchmark.latency import LatencyBenchmark, LatencyConfig
     from mdtdist.files import appear_whole
-    from mdtdist.training.config import from_dict, load_toml
 
     config = from_dict(LatencyConfig, load_toml(Path(args.config)))
     _note(args, f"building {config.name} with random weights ...")

@@ -53,7 +53,7 @@ def _quoted(value: str, name: str, config: Path) -> str:
 
 def _source(config: Path) -> str:
     """Where the config says its data come from; an unknown word is refused when the config is read."""
-    from mdtdist.training.config import load_toml
+    from mdtdist.config import load_toml
 
     table: Any = load_toml(config)
     for key in ("distil", "data"):

@@ -1,4 +1,4 @@
-"""``mdtdist evaluate``: measure a model on held-out objects and write the results page."""
+"""``mdtdist evaluate``: measure a model on held-out objects, or the files that any system exported."""
 
 import argparse
 import json
@@ -8,13 +8,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mdtdist.cli.evaluate_assets import add_assets_arguments, run_assets
 from mdtdist.cli.generate import check_writable
 from mdtdist.errors import InputError
 
 if TYPE_CHECKING:
     from mdtdist.data import PreparedFolder
-    from mdtdist.evaluation.baselines import Baseline
-    from mdtdist.evaluation.report import Results
+    from mdtdist.evaluation.model_benchmark.baselines import Baseline
+    from mdtdist.evaluation.model_benchmark.results import Results
     from mdtdist.pipelines import ImageTo3D
 
 
@@ -24,11 +25,12 @@ def add_parser(subparsers: Any) -> None:
         "evaluate",
         help="measure models on held-out objects",
         description="Compare teacher and students of a model on the test objects of a prepared folder, and write a "
-        "page of tables (.md), all raw numbers (.json) and pictures (.png).",
+        "page of tables (.md), all raw numbers (.json) and pictures (.png). With --assets: measure the files that any "
+        "system exported under a protocol, and write one record (.json) and a picture (.png).",
     )
-    parser.add_argument("--model", default="mini", help="shipped model or model folder (default: mini)")
+    parser.add_argument("--model", help="shipped model or model folder (default: mini)")
     parser.add_argument("--data", default="runs/data", help="prepared folder (default: runs/data)")
-    parser.add_argument("--out", default="docs/results", help="where to write (default: docs/results)")
+    parser.add_argument("--out", help="where to write (default: docs/results; with --assets it has to be given)")
     parser.add_argument("--name", help="name of the files (default: the model's)")
     parser.add_argument("--split", default="test", choices=("val", "test"), help="held-out objects (default: test)")
     parser.add_argument("--limit", type=int, metavar="N", help="only the first N objects by order of id")
@@ -48,6 +50,7 @@ def add_parser(subparsers: Any) -> None:
     )
     parser.add_argument("--baselines-only", action="store_true", help="print the structure baselines and stop")
     parser.add_argument("--device", default="cpu", help="for example cpu or cuda (default: cpu)")
+    add_assets_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -56,6 +59,9 @@ def run(args: argparse.Namespace) -> int:
         value = getattr(args, name)
         if value is not None and value < 1:
             raise InputError(f"{name} is {value}; expected at least 1")
+    if args.assets is not None or args.calibration:
+        return run_assets(args)
+    args.model, args.out = args.model or "mini", args.out or "docs/results"
     seeds, others = _parse_seeds(args.seeds), _parse_also(args.also)
 
     from mdtdist.data import PreparedFolder
@@ -64,7 +70,7 @@ def run(args: argparse.Namespace) -> int:
     if args.baselines_only:
         _print_baselines(_baselines(PreparedFolder(args.data), args, say), as_json=args.json)
         return 0
-    from mdtdist.evaluation.methods import add_students, grid_resolution
+    from mdtdist.evaluation.model_benchmark.methods import add_students, grid_resolution
     from mdtdist.pipelines import ImageTo3D, resolve_model
 
     resolve_model(args.model)
@@ -101,7 +107,7 @@ def _file_name(args: argparse.Namespace) -> str:
 
 
 def _baselines(data: "PreparedFolder", args: argparse.Namespace, say: "_Progress") -> list["Baseline"]:
-    from mdtdist.evaluation.baselines import measure_baselines
+    from mdtdist.evaluation.model_benchmark.baselines import measure_baselines
 
     return measure_baselines(data, limit=args.limit, views_per_object=args.baseline_views, progress=say)
 
@@ -115,11 +121,11 @@ def _measure(
     say: "_Progress",
 ) -> tuple["Results", dict[str, Any]]:
     """All methods; returns the results and the figures by name."""
-    from mdtdist.evaluation.benchmark import QualityBenchmark
-    from mdtdist.evaluation.methods import list_methods
-    from mdtdist.evaluation.protocol import EVALUATION_VIEWS, load_test_objects
-    from mdtdist.evaluation.report import Results
-    from mdtdist.evaluation.timing import describe_machine, measure_seconds
+    from mdtdist.evaluation.model_benchmark.benchmark import QualityBenchmark
+    from mdtdist.evaluation.model_benchmark.methods import list_methods
+    from mdtdist.evaluation.model_benchmark.results import Results
+    from mdtdist.evaluation.model_benchmark.test_objects import EVALUATION_VIEWS, load_test_objects
+    from mdtdist.evaluation.model_benchmark.timing import describe_machine, measure_seconds
 
     students = None if args.students is None else [part for part in args.students.split(",") if part]
     methods = list_methods(pipe.config, students=students)
@@ -151,7 +157,12 @@ def _measure(
 
 
 def _figures(results: "Results", objects: Sequence[Any]) -> dict[str, Any]:
-    from mdtdist.evaluation.figures import comparison_figure, figure_methods, first_objects, worst_objects
+    from mdtdist.evaluation.model_benchmark.figures import (
+        comparison_figure,
+        figure_methods,
+        first_objects,
+        worst_objects,
+    )
 
     student = next((method.suffix for method in results.methods if not method.is_teacher), "_student")
     shown = figure_methods(results.methods, student=student)
@@ -174,8 +185,8 @@ def _write(
     results: "Results", figures: dict[str, Any], out: Path, args: argparse.Namespace, say: "_Progress"
 ) -> dict[str, Any]:
     """Pictures, raw numbers, and the page last."""
-    from mdtdist.evaluation.page import results_page
-    from mdtdist.evaluation.report import check_promises, to_json, write_json, write_text
+    from mdtdist.evaluation.model_benchmark.page import results_page
+    from mdtdist.evaluation.model_benchmark.results import check_promises, to_json, write_json, write_text
     from mdtdist.files import appear_whole
 
     say("intervals", 0, 1)

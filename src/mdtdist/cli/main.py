@@ -24,6 +24,7 @@ COMMANDS = {
     "distill": "distil a flow teacher into a few-step student",
     "plot": "draw the curves of training runs",
     "evaluate": "measure models on held-out objects",
+    "report": "write tables, plots and pictures of evaluation records as one page",
     "bench": "time a model at full size, with random weights",
     "demo": "generate from example images and compare teacher and student on one page",
 }

@@ -9,7 +9,7 @@ from mdtdist.render.cameras import Camera
 
 # Beyond this multiple of the half image the linearised projection is held constant, as 3D Gaussian splatting does:
 # it is inaccurate far outside the view and would smear such Gaussians over the picture.
-_FRUSTUM_MARGIN = 1.3
+FRUSTUM_MARGIN = 1.3
 
 
 def quaternion_to_matrix(quaternions: Float[Tensor, "N 4"]) -> Float[Tensor, "N 3 3"]:
@@ -38,7 +38,7 @@ def project_covariance(
     """
     x, y, depth = camera.to_camera(means).unbind(-1)
     focal = camera.focal(size)
-    limit = _FRUSTUM_MARGIN * size / (2 * focal)
+    limit = FRUSTUM_MARGIN * size / (2 * focal)
     u, v = (x / depth).clamp(-limit, limit), (y / depth).clamp(-limit, limit)
     one, zero = torch.ones_like(u), torch.zeros_like(u)
     jacobian = torch.stack([torch.stack([one, zero, -u], -1), torch.stack([zero, one, -v], -1)], -2)

@@ -14,12 +14,12 @@ from mdtdist.representations.triangles import Material, TexturedTriangles
 AMBIENT, DIFFUSE = 0.7, 0.3
 MIN_ALBEDO = 0.04  # many models are painted in pure black, which nothing real is and which hides their shape
 # From the front (-Y) and above; without an x component, so that the mirror image of an object is lit the same.
-_LIGHT = np.array([0.0, -1.0, 1.2]) / np.hypot(1.0, 1.2)
-_MAX_LAYERS = 16  # surfaces one ray passes through: leaves of a tree, panes of glass
-_STEP = 1e-4  # a ray goes on this far (object units) behind a surface it passed; beyond float32 noise
-# Samples per object unit that a texture should have: those of a 128 px picture at two samples per pixel, radius 2.
-_TEXELS_PER_UNIT = 180.0
-_CUTOUT_ALPHA = 0.5  # texels below are holes
+LIGHT = np.array([0.0, -1.0, 1.2]) / np.hypot(1.0, 1.2)
+MAX_LAYERS = 16  # surfaces one ray passes through: leaves of a tree, panes of glass
+STEP = 1e-4  # a ray goes on this far (object units) behind a surface it passed; beyond float32 noise
+# Of a 128 px picture at two samples per pixel, radius 2; a texture need not have more texels per object unit.
+SAMPLES_PER_UNIT = 180.0
+CUTOUT_ALPHA = 0.5  # texels below are holes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,14 +43,13 @@ class RayCaster:
     sample is therefore either background or object; only supersampling makes soft edges.
     """
 
-    def __init__(self, triangles: TexturedTriangles) -> None:
+    def __init__(self, triangles: TexturedTriangles, *, samples_per_unit: float = SAMPLES_PER_UNIT) -> None:
+        """Prepare a model; textures are shrunk to about ``samples_per_unit`` texels per object unit."""
         self._triangles = triangles
-        texels = _texels_per_unit(triangles)
-        self._materials = [_MaterialSampler(*pair) for pair in zip(triangles.materials, texels, strict=True)]
+        textures = fitting_textures(triangles, samples_per_unit=samples_per_unit)
+        self._materials = [_MaterialSampler(*pair) for pair in zip(triangles.materials, textures, strict=True)]
         self._scene = _embree_scene(triangles.triangles)
-        corners = triangles.triangles
-        normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
-        self._normals = normals / np.linalg.norm(normals, axis=1, keepdims=True).clip(1e-20)
+        self._normals = face_normals(triangles)
 
     def render(self, camera: Camera, *, size: int = 128, supersampling: int = 2) -> Picture:
         """A square picture; ``supersampling`` rays per pixel and axis, averaged with premultiplied alpha."""
@@ -73,7 +72,7 @@ class RayCaster:
         color, weight = np.zeros((len(origins), 3)), np.zeros(len(origins))
         depth, travelled = np.zeros(len(origins)), np.zeros(len(origins))
         active = np.arange(len(origins))
-        for _ in range(_MAX_LAYERS):
+        for _ in range(MAX_LAYERS):
             starts = origins[active] + travelled[active, None] * directions[active]
             face, distance, u, v = _intersect(self._scene, starts, directions[active])
             is_hit = face >= 0
@@ -86,7 +85,7 @@ class RayCaster:
             share = (1 - weight[active]) * opacity
             color[active] += share[:, None] * surface
             weight[active] += share
-            travelled[active] += _STEP
+            travelled[active] += STEP
             active = active[weight[active] < 0.99]
         # What glass left over is glass: the weights of a sample that met any surface are scaled up to one.
         return color / weight.clip(1e-9)[:, None], (weight > 0).astype(np.float64), depth
@@ -108,7 +107,7 @@ class RayCaster:
             opacity[chosen] = alpha
         normal = self._normals[face]
         towards_viewer = -np.sign(np.einsum("nd,nd->n", normal, directions))
-        lambert = (towards_viewer * np.einsum("nd,d->n", normal, _LIGHT)).clip(0)
+        lambert = (towards_viewer * np.einsum("nd,d->n", normal, LIGHT)).clip(0)
         albedo = MIN_ALBEDO + (1 - MIN_ALBEDO) * color
         return albedo * (AMBIENT + DIFFUSE * lambert)[:, None], opacity
 
@@ -135,17 +134,40 @@ def sample_texture(texture: Float[np.ndarray, "H W C"], uv: Float[np.ndarray, "N
     return upper * (1 - down) + lower * down
 
 
+def fitting_textures(
+    triangles: TexturedTriangles, *, samples_per_unit: float
+) -> list[UInt8[np.ndarray, "H W 4"] | None]:
+    """The texture of every material with premultiplied colour, shrunk to what the samples of a picture resolve.
+
+    Premultiplied, so that the colour of holes does not bleed into their rims; shrunk as a mip map would be, because a
+    finer texture turns into noise that differs between views.
+
+    Args:
+        samples_per_unit: samples per object unit where the picture is finest.
+    """
+    shrunk: list[UInt8[np.ndarray, "H W 4"] | None] = []
+    for material, texels in zip(triangles.materials, _texels_per_unit(triangles), strict=True):
+        if material.texture is None:
+            shrunk.append(None)
+            continue
+        image = Image.fromarray(material.texture).convert("RGBa")
+        shrink = min(1.0, samples_per_unit / max(texels, 1e-9))
+        size = (max(1, round(image.width * shrink)), max(1, round(image.height * shrink)))
+        shrunk.append(np.asarray(image.resize(size, Image.Resampling.BOX)))
+    return shrunk
+
+
+def face_normals(triangles: TexturedTriangles) -> Float[np.ndarray, "F 3"]:
+    """Of length one; zero for a face without area."""
+    corners = triangles.triangles
+    normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    return normals / np.linalg.norm(normals, axis=1, keepdims=True).clip(1e-20)
+
+
 class _MaterialSampler:
-    def __init__(self, material: Material, texels_per_unit: float) -> None:
+    def __init__(self, material: Material, texture: UInt8[np.ndarray, "H W 4"] | None) -> None:
         self._color, self._opacity = np.asarray(material.color), material.opacity
-        self._texture = None
-        if material.texture is not None:
-            # Premultiplied, so that the colour of holes does not bleed into their rims; shrunk to what the samples can
-            # resolve, as a mip map would be, because a finer texture turns into noise that differs between views.
-            image = Image.fromarray(material.texture).convert("RGBa")
-            shrink = min(1.0, _TEXELS_PER_UNIT / max(texels_per_unit, 1e-9))
-            size = (max(1, round(image.width * shrink)), max(1, round(image.height * shrink)))
-            self._texture = np.asarray(image.resize(size, Image.Resampling.BOX), dtype=np.float32) / 255.0
+        self._texture = None if texture is None else texture.astype(np.float32) / 255.0
 
     def sample(self, uv: Float[np.ndarray, "N 2"]) -> tuple[np.ndarray, np.ndarray]:
         """Colour and opacity; opacity 0 marks a hole."""
@@ -154,7 +176,7 @@ class _MaterialSampler:
         texel = sample_texture(self._texture, uv)
         alpha = texel[:, 3]
         color = (texel[:, :3] / alpha.clip(1e-3)[:, None]).clip(0, 1)
-        return self._color * color, np.where(alpha >= _CUTOUT_ALPHA, self._opacity, 0.0)
+        return self._color * color, np.where(alpha >= CUTOUT_ALPHA, self._opacity, 0.0)
 
 
 def _texels_per_unit(triangles: TexturedTriangles) -> list[float]:

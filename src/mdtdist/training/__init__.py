@@ -1,7 +1,7 @@
 """One trainer and its tasks: structure VAE, latent VAE, flow teacher, distillation."""
 
+from mdtdist.evaluation.metrics.image_metrics import ssim
 from mdtdist.training.curves import plot_run, plot_runs, read_log
-from mdtdist.training.image_loss import ssim
 from mdtdist.training.runs import TASKS, RunConfig, read_config, run
 from mdtdist.training.trainer import Trainer, TrainerConfig
 

@@ -10,12 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from mdtdist.config import from_dict
 from mdtdist.errors import InputError
 from mdtdist.flow import EulerSampler, Guidance, VelocityField, guided_field
 from mdtdist.models import EXTRA_EMBEDDINGS, extra_embeddings, load, logit_field, save, with_extra_embeddings
 from mdtdist.objectives import OBJECTIVES, Fields, Latents
 from mdtdist.training.companions import make_companions
-from mdtdist.training.config import from_dict
 from mdtdist.training.digests import digest, module_digest
 from mdtdist.training.flow import make_batches
 from mdtdist.training.image_data import ImageData

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
-from mdtdist.evaluation.geometry import surface_f1
+from mdtdist.evaluation.metrics.geometry import surface_f1
 from mdtdist.training.pictures import save_structure_grid
 
 _PICTURES = 8

@@ -9,11 +9,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from mdtdist.data import PreparedFolder
+from mdtdist.evaluation.metrics.image_metrics import ssim
 from mdtdist.models import build, sample_posterior, save
 from mdtdist.render.gaussian_rasterizer import render_gaussians
 from mdtdist.representations import SH_C0, Gaussians
 from mdtdist.sparse import SparseTensor, pack_coords
-from mdtdist.training.image_loss import ssim
 from mdtdist.training.pictures import save_image_grid
 from mdtdist.training.task import Draw, EpochSampler, Task
 

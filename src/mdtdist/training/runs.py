@@ -12,9 +12,9 @@ from typing import Any
 
 import torch
 
+from mdtdist.config import apply_overrides, from_dict, load_toml
 from mdtdist.errors import InputError
 from mdtdist.files import appear_whole, hold
-from mdtdist.training.config import apply_overrides, from_dict, load_toml
 from mdtdist.training.distil import DistilConfig, DistilTask
 from mdtdist.training.flow import FlowConfig, FlowTask
 from mdtdist.training.latent_vae import LatentVAEConfig, LatentVAETask

@@ -1,0 +1,1 @@
+"""Files of any system as something measurable: read, turned upright, pictured, sampled."""

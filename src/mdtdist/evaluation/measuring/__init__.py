@@ -1,0 +1,1 @@
+"""Exported files measured under a protocol: one record per system."""

@@ -1,0 +1,1 @@
+"""Distances between sets and scores of pairs: features, pictures, voxels; bootstrap intervals."""

@@ -1,0 +1,1 @@
+"""Quality and speed of a model folder on its prepared test objects."""
