@@ -26,7 +26,7 @@ test: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "not slow" tests
 
 test-all: $(STAMP) lint $(GLTF_VALIDATOR)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[usdz]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[usdz,ray]"
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 tests
 
 # The Khronos validator, where npm is; its tests say so and are skipped elsewhere.

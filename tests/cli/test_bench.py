@@ -8,7 +8,7 @@ import torch
 
 from mdtdist.cli.main import main
 from mdtdist.errors import InputError
-from mdtdist.evaluation.latency import LatencyBenchmark, LatencyConfig, LatencyRun, shell_voxels
+from mdtdist.evaluation.model_benchmark.latency import LatencyBenchmark, LatencyConfig, LatencyRun, shell_voxels
 from mdtdist.training.config import from_dict, load_toml
 from tests.pipelines.tiny import ARGS
 from tests.training.tiny import write_toml

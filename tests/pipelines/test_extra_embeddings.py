@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from mdtdist import ImageTo3D
-from mdtdist.evaluation.methods import Method, sample_latent, sample_structure
+from mdtdist.evaluation.model_benchmark.methods import Method, sample_latent, sample_structure
 from mdtdist.models import load, save, velocity_field, with_extra_embeddings
 from mdtdist.pipelines import PipelineConfig, SamplerConfig
 from mdtdist.pipelines.students import with_students

@@ -59,8 +59,8 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _generate(pipe: Any, crops: dict[str, Any], out: Path, *, seed: int, start: float) -> tuple[Path, dict[str, Any]]:
-    from mdtdist.evaluation.demo import as_json, make_entry, warm_up, write_page
-    from mdtdist.evaluation.timing import describe_machine
+    from mdtdist.evaluation.model_benchmark.demo import as_json, make_entry, warm_up, write_page
+    from mdtdist.evaluation.model_benchmark.timing import describe_machine
 
     _say("warming up", start)
     warm_up(pipe, next(iter(crops.values())))

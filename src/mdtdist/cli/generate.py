@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mdtdist.cli import generate_batch
 from mdtdist.errors import InputError
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ def add_parser(subparsers: Any) -> None:
     )
     _add_model_arguments(parser)
     _add_output_arguments(parser)
+    generate_batch.add_arguments(parser)
 
 
 def _add_model_arguments(parser: argparse.ArgumentParser) -> None:
@@ -107,6 +109,10 @@ def run(args: argparse.Namespace) -> int:
         from mdtdist.pipelines.structure import given_logits
 
         options["structure"] = given_logits(args.structure, resolution=pipe.resolution)
+    if generate_batch.is_batch(args):
+        return generate_batch.run_batch(
+            args, paths, out=out, options=options, mesh_options=mesh_options, formats=formats
+        )
     jobs = _jobs(pipe, args, paths)
     pipe.load_flows(options["flows"], options["decoders"])
     out.mkdir(parents=True, exist_ok=True)

@@ -3,13 +3,17 @@
 import csv
 import io
 import json
+import logging
 import os
+import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
+
+logger = logging.getLogger(__name__)
 
 ENCODER = "efficientnet_lite0"
 COLUMNS = (
@@ -65,10 +69,30 @@ def is_done(root: Path, stage: str, sha256: str) -> bool:
 
 
 @contextmanager
+def wait_for(folder: Path) -> Iterator[None]:
+    """Let one process at a time, of all machines that share ``folder`` and ask this way, run the block.
+
+    Where the system or the file system has no locks (Windows), nobody waits.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        import fcntl
+    except ImportError:
+        yield
+        return
+    with (folder / ".wait").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX)
+        except OSError:  # a network folder without locks
+            logger.debug("no lock in %s", folder, exc_info=True)
+        yield
+
+
+@contextmanager
 def whole_file(path: Path) -> Iterator[BinaryIO]:
     """A binary file that appears under its name only when the block ends without an error."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}")  # shards on two machines can have one process id
     try:
         with partial.open("wb") as file:
             yield file

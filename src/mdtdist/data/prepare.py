@@ -1,33 +1,29 @@
-"""Prepare assets for training: voxels, renders, features, latents. Resumable, one asset at a time.
+"""Prepare assets for training, stage by stage. Resumable, parallel, shared out over machines.
 
 Every stage of an asset writes one file (or a folder whose last file closes it), which appears whole; a file that is
 there is not made again. So a killed run continues where it stopped, and several runs may follow each other with
 different stages. A bad asset is recorded in ``metadata.csv`` with its reason and never stops the others.
 """
 
-import csv
+import json
 import logging
-import multiprocessing
-import os
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from mdtdist.data import files
+from mdtdist.data.engine import EngineConfig, Outcome, Shard, run_tasks
+from mdtdist.data.layouts import Layout, Row, Stage, mini_layout
+from mdtdist.data.report import write_report
 from mdtdist.data.sources import Asset
-from mdtdist.data.split import EXCLUDED, EXCLUDED_CATEGORIES, MIN_FLATNESS, frozen_split, split_by_name
+from mdtdist.data.tables import Table, asset_cells, check_layout, earlier_failures, read_tables
 from mdtdist.errors import InputError
 
 logger = logging.getLogger(__name__)
 
-STAGES = ("voxels", "renders", "features")
-LATENTS = "latents"  # the fourth; needs encoders trained on the other three (see mdtdist.data.latents)
+STAGES = ("voxels", "renders", "features")  # of the layout mini
+LATENTS = "latents"  # its fourth; needs encoders trained on the other three (see mdtdist.data.latents)
 # One call per finished asset: stage, number done, number to do.
 Progress = Callable[[str, int, int], None]
 
@@ -38,32 +34,57 @@ class PrepareConfig:
 
     Attributes:
         out: the prepared folder.
-        stages: any of voxels, renders, features, latents; each needs the files of the one before.
-        workers: processes of the first three stages; each computes on one thread.
+        layout: what it holds.
+        stages: names of stages; each needs the files of some before it. None for all of the layout, but the latents
+            of the layout mini.
+        workers: processes, or workers of a Ray cluster; each computes on one thread. None for one per core.
+        engine: limits, and where the work is done; its number of workers counts where ``workers`` is None.
+        shard: the part of the assets to work on, where several machines share the folder. Each writes its own table;
+            the last call without a shard, or :func:`merge`, makes ``metadata.csv`` of them.
+        retry: whether assets that failed in an earlier run are tried again.
         limit: only the first so many assets of the source; None for all.
-        structure_encoder, latent_encoder: paths without suffix, for the stage latents; None leaves that latent out.
+        score: aesthetic score of assets without one, in the layout trellis (see ``tables.asset_cells``).
+        structure_encoder, latent_encoder: paths without suffix, for the stage latents of the layout mini; None leaves
+            that latent out.
     """
 
     out: Path
-    stages: tuple[str, ...] = STAGES
-    workers: int = field(default_factory=lambda: os.cpu_count() or 1)
+    layout: Layout = field(default_factory=mini_layout)
+    stages: tuple[str, ...] | None = None
+    workers: int | None = None
+    engine: EngineConfig = field(default_factory=EngineConfig)
+    shard: Shard | None = None
+    retry: bool = True
     limit: int | None = None
+    score: float | None = None
     structure_encoder: Path | None = None
     latent_encoder: Path | None = None
 
     def __post_init__(self) -> None:
-        names = ", ".join((*STAGES, LATENTS))
-        if unknown := [stage for stage in self.stages if stage not in (*STAGES, LATENTS)]:
-            raise InputError(f"unknown stage {unknown[0]!r}; choose among {names}.")
-        if not self.stages:
-            raise InputError(f"no stage was given; choose among {names}.")
-        if (LATENTS in self.stages) != bool(self.encoders):
-            given = "an encoder was given without it" if self.encoders else "no encoder was given"
-            raise InputError(f"the stage {LATENTS} and a trained structure or latent encoder go together; {given}.")
-        if self.workers < 1:
-            raise InputError(f"workers is {self.workers}; give at least 1.")
+        known = (*self.layout.names, *((LATENTS,) if self.layout.has_separate_latents else ()))
+        stages = self.layout.names if self.stages is None else self.stages
+        if unknown := [stage for stage in stages if stage not in known]:
+            raise InputError(f"unknown stage {unknown[0]!r}; choose among {', '.join(known)}.")
+        if not stages:
+            raise InputError(f"no stage was given; choose among {', '.join(known)}.")
+        object.__setattr__(self, "stages", stages)
+        self._check_latents()
+        if self.workers is not None:
+            object.__setattr__(self, "engine", replace(self.engine, workers=self.workers))
         if self.limit is not None and self.limit < 1:
             raise InputError(f"limit is {self.limit}; give at least 1.")
+
+    def _check_latents(self) -> None:
+        if self.makes_latents != bool(self.encoders):
+            given = "an encoder was given without it" if self.encoders else "no encoder was given"
+            raise InputError(f"the stage {LATENTS} and a trained structure or latent encoder go together; {given}.")
+        if self.makes_latents and self.shard is not None:
+            raise InputError(f"the stage {LATENTS} of the layout mini runs on the merged folder; leave --shard out.")
+
+    @property
+    def makes_latents(self) -> bool:
+        """Whether latents are made after the stages."""
+        return self.layout.has_separate_latents and LATENTS in (self.stages or ())
 
     @property
     def encoders(self) -> dict[str, Path]:
@@ -71,174 +92,121 @@ class PrepareConfig:
         both = {"structure": self.structure_encoder, "latent": self.latent_encoder}
         return {kind: path for kind, path in both.items() if path is not None}
 
+    @property
+    def chosen(self) -> tuple[Stage, ...]:
+        """The stages to run, in the order of the layout."""
+        return tuple(stage for stage in self.layout.stages if stage.name in (self.stages or ()))
+
 
 def prepare(
     assets: Sequence[Asset] | None, config: PrepareConfig, *, progress: Progress | None = None
 ) -> list[dict[str, Any]]:
-    """Run the stages over all assets and write ``metadata.csv``.
+    """Run the stages over all assets and write ``metadata.csv`` and ``prepare_report.html``.
 
     Args:
         assets: None if latents are the only stage: those of the folder's table.
 
     Returns:
-        The rows of ``metadata.csv`` (see :data:`mdtdist.data.files.COLUMNS`). ``status`` is ``ok``, ``excluded`` or
+        The rows of ``metadata.csv`` (see ``config.layout.columns``). ``status`` is ``ok``, ``excluded`` or
         ``failed``, with ``reason``.
+
+    Raises:
+        InputError: if the folder holds another layout, or the engine cannot be started.
     """
-    if config.stages == (LATENTS,):
+    if config.stages == (LATENTS,) and config.makes_latents:
         return _add_latents(config, progress)
     assets = list(assets or ())[: config.limit]
-    failures = _earlier_failures(config)
-    for stage in (stage for stage in STAGES if stage in config.stages):
-        rows = write_metadata(assets, config.out, failures)
-        jobs = _jobs(stage, assets, rows, config.out)
-        for number, (sha256, reason) in enumerate(_run_stage(stage, jobs, config), start=1):
-            if reason is not None:
-                failures[sha256] = f"{stage}: {reason}"
-                logger.warning("%s failed at %s", sha256[:12], failures[sha256])
-            if progress is not None:
-                progress(stage, number, len(jobs))
-    rows = write_metadata(assets, config.out, failures)
-    return _add_latents(config, progress) if LATENTS in config.stages else rows
+    check_layout(config.out, config.layout)
+    tables = read_tables(config.out)
+    cells = asset_cells(assets, config.out, config.layout, tables, score=config.score)
+    assets = [asset for asset in assets if config.shard is None or config.shard.owns(asset.sha256)]
+    mine = {asset.sha256 for asset in assets}
+    table = _open_table([row for row in cells if row["sha256"] in mine], config, tables)
+    for stage in config.chosen:
+        _run_stage(stage, assets, table, config, progress)
+    rows = _close(table, config)
+    return _add_latents(config, progress) if config.makes_latents else rows
 
 
-def _add_latents(config: PrepareConfig, progress: Progress | None) -> list[dict[str, Any]]:
+def merge(config: PrepareConfig) -> list[dict[str, Any]]:
+    """Make ``metadata.csv`` of the tables of all shards, and finish the folder; nothing is computed for any asset.
+
+    Raises:
+        InputError: if there is no table.
+    """
+    check_layout(config.out, config.layout)
+    tables = read_tables(config.out)
+    if not tables:
+        raise InputError(f"{config.out} has no metadata_shard_i_of_n.csv; run `mdtdist prepare --shard i/n` first.")
+    return _close(_open_table(list(tables.values()), replace(config, retry=False, shard=None), tables), config)
+
+
+def _open_table(cells: Sequence[Row], config: PrepareConfig, tables: dict[str, dict[str, str]]) -> Table:
+    retried = (config.stages or ()) if config.retry else ()
+    failures = earlier_failures(tables, config.out, config.layout, retried=retried)
+    return Table(cells, config.out, config.layout, failures=failures, shard=config.shard)
+
+
+def _close(table: Table, config: PrepareConfig) -> list[Row]:
+    rows = table.write()
+    if config.shard is None:
+        config.layout.finish(config.out, rows)
+    suffix = "" if config.shard is None else config.shard.suffix
+    write_report(config.out / f"prepare_report{suffix}.html", rows, config.out, config.layout)
+    return rows
+
+
+def _add_latents(config: PrepareConfig, progress: Progress | None) -> list[Row]:
     from mdtdist.data.latents import add_latents
 
     return add_latents(config.out, config.encoders, limit=config.limit, progress=progress)
 
 
-def _jobs(stage: str, assets: Sequence[Asset], rows: list[dict[str, Any]], out: Path) -> list[Asset]:
-    """Assets that a stage has to work on: usable, the stages before are done, this one is not."""
-    ok = {row["sha256"] for row in rows if row["status"] == "ok" or stage == "voxels"}
-    before = STAGES[: STAGES.index(stage)]
-    ready = [asset for asset in assets if asset.sha256 in ok]
-    ready = [asset for asset in ready if all(files.is_done(out, name, asset.sha256) for name in before)]
-    return [asset for asset in ready if not files.is_done(out, stage, asset.sha256)]
-
-
-def _earlier_failures(config: PrepareConfig) -> dict[str, str]:
-    """Failures recorded by an earlier run, but for the stages that are tried again now."""
-    table = config.out / "metadata.csv"
-    if not table.exists():
-        return {}
-    with table.open(encoding="utf-8", newline="") as file:
-        failed = {row["sha256"]: row["reason"] for row in csv.DictReader(file) if row["status"] == "failed"}
-    return {sha: reason for sha, reason in failed.items() if reason.split(":")[0] not in config.stages}
-
-
-def write_metadata(assets: Sequence[Asset], out: Path, failures: dict[str, str]) -> list[dict[str, Any]]:
-    """Write ``metadata.csv`` from what is in the folder; returns its rows."""
-    rows = [_row(asset, out, failures.get(asset.sha256)) for asset in assets]
-    ok = {row["sha256"] for row in rows if row["status"] == "ok"}
-    splits = _splits([asset for asset in assets if asset.sha256 in ok])
-    for row in rows:
-        row["split"] = splits.get(row["sha256"], "")
-        if row["split"] == EXCLUDED:
-            row |= {"status": EXCLUDED, "reason": "left out of the frozen split", "split": ""}
-    files.write_csv(out / "metadata.csv", rows, columns=files.COLUMNS)
-    return rows
-
-
-def _splits(assets: Sequence[Asset]) -> dict[str, str]:
-    """``sha256 -> split``: the frozen list where it knows the asset, by name otherwise."""
-    frozen = frozen_split()
-    result, unknown = {}, []
-    for asset in assets:
-        if (entry := frozen.get(asset.source_id)) is None:
-            unknown.append(asset)
-            continue
-        if entry.sha256 != asset.sha256:
-            logger.warning("%s differs from the frozen list (another sha256); its split is kept", asset.source_id)
-        result[asset.sha256] = entry.split
-    return result | split_by_name(unknown)
-
-
-def _row(asset: Asset, out: Path, failure: str | None) -> dict[str, Any]:
-    row: dict[str, Any] = {
-        name: getattr(asset, name) for name in ("sha256", "name", "category", "source_id", "creator", "license")
-    }
-    row |= dict(zip(("width_cm", "depth_cm", "height_cm"), asset.size_cm or ("", "", ""), strict=True))
-    row |= {"status": "ok", "reason": "", "voxelized": files.is_done(out, "voxels", asset.sha256)}
-    if row["voxelized"]:
-        with np.load(files.voxel_path(out, asset.sha256)) as data:
-            row |= {"num_voxels": len(data["indices"]), "num_faces": int(data["num_faces"])}
-            row["flatness"] = round(float(data["flatness"]), 4)
-    row["rendered"] = files.is_done(out, "renders", asset.sha256)
-    row[f"feature_{files.ENCODER}"] = files.feature_path(out, asset.sha256).exists()
-    row[f"cond_{files.ENCODER}"] = files.cond_path(out, asset.sha256).exists()
-    if asset.category in EXCLUDED_CATEGORIES:
-        row |= {"status": EXCLUDED, "reason": f"category {asset.category}"}
-    elif row.get("flatness", 1.0) < MIN_FLATNESS:
-        row |= {"status": EXCLUDED, "reason": f"flat: thinnest extent {row['flatness']:.3f} of the longest"}
-    if failure is not None:
-        row |= {"status": "failed", "reason": failure}
-    return row
-
-
-def _run_stage(stage: str, jobs: Sequence[Asset], config: PrepareConfig) -> Iterator[tuple[str, str | None]]:
-    """Yield (sha256, None or the reason of failure) as assets finish."""
-    if config.workers == 1 or len(jobs) <= 1:
-        yield from ((asset.sha256, _run_one(stage, asset, config.out)) for asset in jobs)
+def _run_stage(
+    stage: Stage, assets: Sequence[Asset], table: Table, config: PrepareConfig, progress: Progress | None
+) -> None:
+    jobs = _jobs(stage, assets, table.write(), config)
+    if not jobs:
         return
-    context = multiprocessing.get_context("spawn")  # fork would copy the threads of torch in an unknown state
-    with _single_thread_children(), ProcessPoolExecutor(config.workers, mp_context=context) as pool:
-        futures = {pool.submit(_run_one, stage, asset, config.out): asset.sha256 for asset in jobs}
-        for future in as_completed(futures):
-            try:
-                yield futures[future], future.result()
-            except BrokenProcessPool:
-                yield futures[future], "the worker process died (out of memory?); run again to retry"
+    with closing(_outcomes(stage, jobs, config)) as outcomes, (_log_path(config)).open("a", encoding="utf-8") as log:
+        for number, outcome in enumerate(outcomes, start=1):
+            sha256, reason = outcome.task.sha256, outcome.reason
+            if reason is not None:
+                logger.warning("%s failed at %s: %s", sha256[:12], stage.name, reason)
+            table.update(sha256, None if reason is None else f"{stage.name}: {reason}")
+            line = {"sha256": sha256, "stage": stage.name, "seconds": round(outcome.seconds, 3), "reason": reason}
+            log.write(json.dumps(line) + "\n")
+            if progress is not None:
+                progress(stage.name, number, len(jobs))
 
 
-@contextmanager
-def _single_thread_children() -> Iterator[None]:
-    """Processes started meanwhile compute on one thread each: torch and BLAS read these variables at their import."""
-    names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-    before = {name: os.environ.get(name) for name in names}
-    os.environ.update(dict.fromkeys(names, "1"))
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            os.environ.pop(name)
-            if value is not None:
-                os.environ[name] = value
+def _outcomes(stage: Stage, jobs: Sequence[Asset], config: PrepareConfig) -> Generator[Outcome[Asset], None, None]:
+    return run_tasks(_RunStage(stage, config.out.absolute()), jobs, config.engine, max_workers=stage.max_workers)
 
 
-def _run_one(stage: str, asset: Asset, out: Path) -> str | None:
-    """Run one stage of one asset; the reason if it failed."""
-    try:
-        _STAGE_FUNCTIONS[stage](asset, out)
-    except Exception as err:  # whatever a broken file provokes is recorded, never raised
-        logger.debug("asset %s", asset.source_id, exc_info=True)
-        return f"{type(err).__name__}: {err}".splitlines()[0][:200]
-    return None
+def _log_path(config: PrepareConfig) -> Path:
+    """One line per asset and stage: seconds, and the reason of a failure."""
+    config.out.mkdir(parents=True, exist_ok=True)
+    return config.out / f"prepare_log{'' if config.shard is None else config.shard.suffix}.jsonl"
 
 
-def _make_voxels(asset: Asset, out: Path) -> None:
-    from mdtdist.data.normalize import flatness, load_normalized
-    from mdtdist.data.voxelize import voxelize_surface
-
-    triangles = load_normalized(asset.path, rotation=asset.rotation)
-    indices = voxelize_surface(triangles)
-    files.write_npz(
-        files.voxel_path(out, asset.sha256),
-        indices=indices,
-        num_faces=len(triangles.faces),
-        flatness=flatness(triangles),
-    )
+def _jobs(stage: Stage, assets: Sequence[Asset], rows: list[Row], config: PrepareConfig) -> list[Asset]:
+    """Assets that a stage has to work on: usable, what it needs is there, its own files are not."""
+    out = config.out
+    needed = [config.layout.stage(name) for name in stage.needs]
+    usable = {"ok", "excluded"} if stage.takes_excluded else {"ok"}
+    ids = {row["sha256"] for row in rows if row["status"] in usable}
+    ready = [asset for asset in assets if asset.sha256 in ids and not stage.is_done(out, asset.sha256)]
+    ready = [asset for asset in ready if all(need.is_done(out, asset.sha256) for need in needed)]
+    return [replace(asset, path=asset.path.absolute()) for asset in ready]  # workers may start elsewhere
 
 
-def _make_renders(asset: Asset, out: Path) -> None:
-    from mdtdist.data.views import render_asset
+@dataclass(frozen=True)
+class _RunStage:
+    """What workers are given."""
 
-    render_asset(asset, files.render_folder(out, asset.sha256))
+    stage: Stage
+    out: Path
 
-
-def _make_features(asset: Asset, out: Path) -> None:
-    from mdtdist.data.features import write_features
-
-    write_features(out, asset.sha256)
-
-
-_STAGE_FUNCTIONS = {"voxels": _make_voxels, "renders": _make_renders, "features": _make_features}
+    def __call__(self, asset: Asset) -> None:
+        self.stage.run(asset, self.out)

@@ -6,16 +6,19 @@ each a zip with a ``PluginFurnitureCatalog.properties`` and OBJ models.
 
 import io
 import logging
+import lzma
 import os
 import re
 import shutil
 import subprocess
 import tarfile
-import zipfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from mdtdist.data.sources import Asset, hash_file
+from mdtdist.data.archives import inside, unpack_zip
+from mdtdist.data.sources.asset import Asset, hash_file
+from mdtdist.data.untrusted import Limits
 from mdtdist.errors import InputError
 
 logger = logging.getLogger(__name__)
@@ -63,13 +66,16 @@ def read_ar(path: Path) -> Iterator[tuple[str, bytes]]:
     Raises:
         InputError: if the file is no ``ar`` archive or is cut short.
     """
+    num_bytes = path.stat().st_size
     with path.open("rb") as file:
         if file.read(8) != b"!<arch>\n":
             raise InputError(f"{path} is not a Debian package (no ar archive); give the .deb as it was downloaded.")
         while header := file.read(60):
-            size = int(header[48:58]) if len(header) == 60 else 0
+            size = int(header[48:58]) if len(header) == 60 and header[48:58].strip().isdigit() else -1
+            if size < 0 or size > num_bytes:
+                raise InputError(f"{path} is cut short; download it again.")
             body = file.read(size)
-            if len(header) < 60 or len(body) < size:
+            if len(body) < size:
                 raise InputError(f"{path} is cut short; download it again.")
             file.read(size % 2)
             yield header[:16].decode("ascii").strip().rstrip("/"), body
@@ -86,18 +92,27 @@ def unpack_package(package: Path, *, cache: Path) -> list[Path]:
         return sorted(cache.glob("*.sh3f"))
     written = []
     for name, body in read_ar(package):
-        if not name.startswith("data.tar"):
-            continue
-        with tarfile.open(fileobj=io.BytesIO(body), mode="r:*") as tar:
-            for member in tar:
-                if member.isfile() and member.name.endswith(".sh3f"):
-                    source = tar.extractfile(member)
-                    assert source is not None
-                    written.append(_write(cache / Path(member.name).name, source.read()))
+        if name.startswith("data.tar"):
+            try:
+                written += [_write(cache / path.name, data) for path, data in _read_libraries(body)]
+            except (tarfile.TarError, lzma.LZMAError, zlib.error, EOFError) as err:
+                raise InputError(f"{package} cannot be unpacked ({err}); download it again.") from err
     if not written:
         raise InputError(f"{package} holds no .sh3f library; expected the package {PACKAGE}.")
     _write(stamp, hash_file(package).encode())
     return sorted(written)
+
+
+def _read_libraries(body: bytes) -> Iterator[tuple[Path, bytes]]:
+    """Name and bytes of the libraries in a package's tar."""
+    with tarfile.open(fileobj=io.BytesIO(body), mode="r:*") as tar:
+        for member in tar:
+            if member.size > Limits().max_member_bytes:  # a reader would unpack it on the way to the next
+                raise InputError(f"{member.name} has {member.size:,} bytes; it is not unpacked.")
+            if member.isfile() and member.name.endswith(".sh3f"):
+                source = tar.extractfile(member)
+                assert source is not None
+                yield Path(member.name), source.read()
 
 
 def list_libraries(libraries: list[Path], *, cache: Path) -> list[Asset]:
@@ -123,7 +138,14 @@ def _list_library(library: Path, folder: Path) -> list[Asset]:
 
 
 def _asset(entry: dict[str, str], library: str, license_name: str, folder: Path) -> Asset:
-    path = folder / entry["model"].lstrip("/")
+    try:
+        return _read_entry(entry, library, license_name, folder)
+    except (KeyError, ValueError, OSError) as err:
+        raise InputError(f"an entry of {library}'s {CATALOG} cannot be used ({err}): {entry.get('model')!r}.") from err
+
+
+def _read_entry(entry: dict[str, str], library: str, license_name: str, folder: Path) -> Asset:
+    path = inside(folder, entry["model"].lstrip("/"))
     rotation = entry.get("modelRotation")
     return Asset(
         source_id=f"{library}/{path.parent.name}",
@@ -154,13 +176,12 @@ def _extract(library: Path, *, cache: Path) -> Path:
     if not folder.exists():
         partial = cache / f".{library.stem}.{os.getpid()}"
         try:
-            with zipfile.ZipFile(library) as archive:
-                archive.extractall(partial)
-        except zipfile.BadZipFile as err:
-            raise InputError(f"{library} is not a readable .sh3f library (a zip file); fetch it again.") from err
-        if not (partial / CATALOG).exists():
-            raise InputError(f"{library} holds no {CATALOG}; expected a Sweet Home 3D furniture library.")
-        os.replace(partial, folder)
+            unpack_zip(library, partial, what=".sh3f library (a zip file)")
+            if not (partial / CATALOG).exists():
+                raise InputError(f"{library} holds no {CATALOG}; expected a Sweet Home 3D furniture library.")
+            os.replace(partial, folder)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
     return folder
 
 

@@ -1,42 +1,12 @@
-"""Where 3D models come from: the record of one asset, and folders of model files."""
+"""Any folder of model files, and which kind of source a path is."""
 
-import hashlib
-from dataclasses import dataclass
 from pathlib import Path
 
+from mdtdist.data.sources.asset import Asset, hash_file
 from mdtdist.errors import InputError
 
-MODEL_SUFFIXES = (".glb", ".gltf", ".obj", ".ply", ".stl")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Asset:
-    """One 3D model with its provenance.
-
-    Attributes:
-        source_id: readable name, unique within the source.
-        sha256: hash of the model file (textures beside it are not part of it); names all prepared files.
-        path: the model file.
-        name: what the object is; near-duplicates share a name, so splits are made by name.
-        size_cm: real width (x), depth (y), height (z); None if unknown.
-        rotation: row-major 3x3, applied to the model in its own Y-up axes; None for none.
-    """
-
-    source_id: str
-    sha256: str
-    path: Path
-    name: str
-    category: str = ""
-    creator: str = ""
-    license: str = ""
-    size_cm: tuple[float, float, float] | None = None
-    rotation: tuple[float, ...] | None = None
-
-
-def hash_file(path: Path) -> str:
-    """SHA-256 of a file's bytes, hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+# FBX is listed so that it is counted; where trimesh cannot read it, each asset fails with that reason.
+MODEL_SUFFIXES = (".glb", ".gltf", ".obj", ".ply", ".stl", ".off", ".fbx")
 
 
 def list_folder(folder: Path) -> list[Asset]:
@@ -63,6 +33,8 @@ def list_folder(folder: Path) -> list[Asset]:
 
 def list_assets(source: Path, *, cache: Path) -> list[Asset]:
     """Assets of a Debian package, of a folder of Sweet Home 3D libraries, or of a folder of mesh files.
+
+    Data sets by name: :func:`mdtdist.data.sources.find_source`.
 
     Args:
         source: a ``.deb``, a ``.sh3f``, or a folder.
