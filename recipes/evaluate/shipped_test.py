@@ -6,12 +6,14 @@ come the calibration rows. An interrupted run goes on where it stopped. Run it f
 `mdtdist prepare --source sweethome --out runs/data`.
 
     python recipes/evaluate/shipped_test.py --limit 3     # a trial
+    python recipes/evaluate/shipped_test.py --plan recipes/compare/methods.toml    # the students of the comparison too
     mdtdist evaluate --assets runs/evaluate/assets/student_1+1 --reference runs/data --out runs/evaluate \
         --scale 1 --system "student 1+1"                  # one system again
 """
 
 import argparse
 import json
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,17 +35,26 @@ from mdtdist.pipelines import EmptyStructureError, ImageTo3D
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One system of the table."""
+    """One system of the table.
+
+    Attributes:
+        flows: "student" or "teacher".
+        method: how the students were made, where they are not those of the model.
+        students: their weights, without suffix.
+    """
 
     flows: str
     steps: tuple[int, int]
     guided: bool
+    method: str = ""
+    students: tuple[Path, ...] = ()
 
     @property
     def name(self) -> str:
         """As `mdtdist evaluate --model` calls it."""
         how = (" guided" if self.guided else " unguided") if self.flows == "teacher" else ""
-        return f"{self.flows} {self.steps[0]}+{self.steps[1]}{how}"
+        who = f"{self.flows} {self.method}".strip()
+        return f"{who} {self.steps[0]}+{self.steps[1]}{how}"
 
 
 ROWS = (
@@ -54,6 +65,23 @@ ROWS = (
     Row(flows="teacher", steps=(1, 1), guided=False),
     Row(flows="teacher", steps=(25, 25), guided=True),
 )
+
+
+def compared_rows(path: Path) -> list[Row]:
+    """The students of ``recipes/compare``: those of the first seed of every method that is trained for both flows."""
+    sys.path.insert(0, str(path.parent.resolve()))
+    from plan import STAGES, read_plan
+
+    plan, rows = read_plan(path), []
+    for method in plan.methods:
+        factors = [plan.chosen(stage).get(method.name) for stage in STAGES]
+        if None in factors:
+            continue
+        pairs = zip(STAGES, factors, strict=True)
+        students = tuple(plan.run(stage, method, factor, plan.seeds[0]).folder / "student" for stage, factor in pairs)
+        for steps in ((1, 1), (2, 2)):
+            rows.append(Row(flows="student", steps=steps, guided=False, method=method.name, students=students))
+    return rows
 
 
 def generate(pipe: ImageTo3D, row: Row, reference: Reference, folder: Path, progress: StepProgress) -> list[OutputFile]:
@@ -111,6 +139,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/evaluate"))
     parser.add_argument("--limit", type=int, help="only the first objects by order of id")
     parser.add_argument("--weights", action="append", default=[], metavar="NAME=FILE")
+    parser.add_argument("--plan", type=Path, metavar="METHODS.toml", help="also the students that this comparison made")
     parser.add_argument("--rows", nargs="+", metavar="NAME", help='only these systems, for example "student 1+1"')
     parser.add_argument("--no-calibration", action="store_true")
     args = parser.parse_args()
@@ -118,8 +147,9 @@ def main() -> None:
     reference = open_reference(args.data, limit=args.limit)
     judges = load_judges(protocol, parse_weights(args.weights), has_images=reference.has_images)
     job = Job(reference=reference, protocol=protocol, judges=judges, cache=args.out / "cache", progress=progress)
-    pipe = ImageTo3D.from_pretrained(args.model)
-    for row in (row for row in ROWS if args.rows is None or row.name in args.rows):
+    rows = [*ROWS, *(compared_rows(args.plan) if args.plan else ())]
+    for row in (row for row in rows if args.rows is None or row.name in args.rows):
+        pipe = ImageTo3D.from_pretrained(args.model, student=row.students)
         outputs = generate(pipe, row, reference, args.out / "assets" / slug(row.name), progress)
         record = measure(job, row, outputs, args.out)
         print(f"{row.name}\n{format_table(record.metrics, record.not_measured)}\n", flush=True)

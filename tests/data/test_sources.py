@@ -18,7 +18,6 @@ from mdtdist.data.sources import (
     list_folder,
     published,
     read_table,
-    toys4k,
 )
 from mdtdist.data.sources.abo import Abo
 from mdtdist.data.sources.ledger import FILE_NAME, Entry, Ledger
@@ -304,16 +303,9 @@ def _toys(root, has_blend, has_obj):
 
 
 @pytest.mark.parametrize(
-    ("has_blender", "has_blend", "has_obj", "suffix"),
-    [
-        (True, True, True, ".blend"),
-        (False, True, True, ".obj"),
-        (False, True, False, ".blend"),
-        (True, False, True, ".obj"),
-    ],
+    ("has_blend", "has_obj", "suffix"), [(True, True, ".obj"), (True, False, ".blend"), (False, True, ".obj")]
 )
-def test_toys_are_read_in_the_form_that_can_be_read(tmp_path, monkeypatch, has_blender, has_blend, has_obj, suffix):
-    monkeypatch.setattr(toys4k, "_has_blender", lambda: has_blender)
+def test_toys_are_read_in_the_form_that_can_be_read(tmp_path, has_blend, has_obj, suffix):
     _toys(tmp_path, has_blend, has_obj)
     assert find_source("toys4k").fetch(tmp_path).failed == {}
     (asset,) = find_source("toys4k").list(tmp_path)
@@ -325,7 +317,7 @@ def test_toys_are_read_in_the_form_that_can_be_read(tmp_path, monkeypatch, has_b
 
 def test_toys_without_archive_or_table(tmp_path):
     _toys(tmp_path, False, False)
-    with pytest.raises(InputError, match="download toys4k_blend_files.zip"):
+    with pytest.raises(InputError, match="download toys4k_obj_files.zip"):
         find_source("toys4k").fetch(tmp_path)
     write(tmp_path / "bare/toys4k_obj_files/hammer/hammer_075/mesh.obj", b"obj")
     (asset,) = find_source("toys4k").list(tmp_path / "bare")

@@ -7,7 +7,7 @@ import pytest
 from scipy.linalg import sqrtm
 
 from mdtdist.errors import InputError
-from mdtdist.evaluation.metrics.frechet import FeatureGrams, fit_gaussian, frechet_distance
+from mdtdist.evaluation.metrics.frechet import FeatureGrams, fit_gaussian, frechet_distance, frechet_statistic
 from tests.evaluation.metrics.torch_fidelity import TORCH_FIDELITY, independent_sets
 
 RECORDED = Path(__file__).parents[1] / "data" / "frechet.npz"
@@ -109,3 +109,13 @@ def test_fitted_covariance_is_unbiased():
 def test_sets_of_two_sizes_are_refused_with_both():
     with pytest.raises(InputError, match=r"\(7, 3\) and \(8, 3\)"):
         FeatureGrams.of(np.zeros((7, 3)), np.zeros((8, 3)))
+
+
+@pytest.mark.parametrize("weights", [None, np.array([2.0, 0, 1, 1, 3, 1])])
+def test_many_rows_take_another_way_to_the_same_distance(weights):
+    generator = np.random.default_rng(2)
+    a, b = generator.standard_normal((2, 12, 4))
+    found = frechet_statistic(a, 2 * b + 1, views=2)(weights)  # 12 rows, 4 channels: through covariances
+    assert found == pytest.approx(FeatureGrams.of(a, 2 * b + 1, views=2).distance(weights), rel=1e-8)
+    with pytest.raises(InputError, match="one shape"):
+        frechet_statistic(a, b[:10], views=2)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from mdtdist.errors import InputError
+from mdtdist.evaluation.metrics import kernel
 from mdtdist.evaluation.metrics.kernel import (
     KernelPairs,
     cubic_kernel,
@@ -132,3 +133,23 @@ def test_rows_beyond_one_block_count_too():
     full = [cubic_kernel(x, x) for x in (a, b)]
     within = sum((values.sum() - np.trace(values)) / (len(values) * (len(values) - 1)) for values in full)
     assert kernel_distance(a, b) == pytest.approx(within - 2 * cubic_kernel(a, b).mean(), rel=1e-10)
+
+
+def test_pairs_do_not_depend_on_the_size_of_the_blocks(monkeypatch):
+    generator = np.random.default_rng(5)
+    a, b = generator.standard_normal((2, 14, 3))
+    whole = KernelPairs.of(a, b, views=2).pairs
+    monkeypatch.setattr(kernel, "_ROWS", 5)  # two objects a block, one in the last
+    assert np.allclose(KernelPairs.of(a, b, views=2).pairs, whole, rtol=1e-12)
+    within = sum(cubic_kernel(x[0:2], x[6:8]).mean() for x in (a, b))
+    across = cubic_kernel(a[0:2], b[6:8]).mean() + cubic_kernel(a[6:8], b[0:2]).mean()
+    assert whole[0, 3] == pytest.approx(within - across)
+
+
+def test_copies_of_an_object_make_no_pair():
+    a, b = np.random.default_rng(6).standard_normal((2, 8, 3))
+    pairs = KernelPairs.of(a, b, views=2)
+    weights = np.array([2.0, 1.0, 0.0, 3.0])
+    products = np.outer(weights, weights)
+    np.fill_diagonal(products, 0)
+    assert pairs.distance(weights) == pytest.approx((products * pairs.pairs).sum() / products.sum(), rel=1e-12)

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path, PurePosixPath
 from typing import ClassVar
 
@@ -19,9 +18,9 @@ _BLEND, _OBJ = "toys4k_blend_files", "toys4k_obj_files"
 class Toys4k(Source):
     """``raw/toys4k_blend_files/<category>/<id>/<id>.blend`` or ``raw/toys4k_obj_files/<category>/<id>/mesh.obj``.
 
-    The published identifier is ``<category>/<id>/<id>.blend`` and the published hash that of the Blender file, which
-    has the textures. Blender files need Blender (``bpy``); without it the OBJ files are taken, which keep the published
-    hash as their name and are not checked against it.
+    The published identifier is ``<category>/<id>/<id>.blend`` and the published hash that of the Blender file. The OBJ
+    files are taken where they are there: they keep the published hash as their name and are not checked against it.
+    Blender files are listed otherwise, and each is refused with the advice to convert it.
     """
 
     name: ClassVar[str] = "toys4k"
@@ -29,7 +28,7 @@ class Toys4k(Source):
     license: ClassVar[str] = "per object, as listed by the data set (Creative Commons and royalty-free)"
     homepage: ClassVar[str] = "https://github.com/rehg-lab/lowshot-shapebias/tree/main/toys4k"
     by_hand: ClassVar[str] = (
-        f"download {_BLEND}.zip (textured; needs Blender) or {_OBJ}.zip from {homepage} into raw/ of the root"
+        f"download {_OBJ}.zip from {homepage} into raw/ of the root ({_BLEND}.zip needs a conversion by Blender)"
     )
     client: ClassVar[str] = "unpacked from the archive a user downloads"
     table: ClassVar[str] = "Toys4k.csv"
@@ -43,7 +42,7 @@ class Toys4k(Source):
         for row in rows:
             if (path := first_file((root / "raw", root), _obj_place(row.file_identifier))) is not None:
                 obj[row.sha256] = path
-        return obj | blend if _has_blender() else blend | obj
+        return blend | obj
 
     def hashed_file(self, path: Path) -> Path | None:
         return path if path.suffix == ".blend" else None
@@ -51,7 +50,7 @@ class Toys4k(Source):
     def scan(self, base: Path) -> Iterator[tuple[str, Path]]:
         blend = sorted((base / _BLEND).glob("*/*/*.blend"))
         obj = sorted((base / _OBJ).glob("*/*/mesh.obj"))
-        for path in blend if blend and (_has_blender() or not obj) else obj:
+        for path in obj or blend:
             folder = path.parent
             yield f"{folder.parent.name}/{folder.name}/{folder.name}.blend", path
 
@@ -59,7 +58,7 @@ class Toys4k(Source):
         return PurePosixPath(file_identifier).parts[0]
 
     def bring(self, root: Path, rows: Sequence[PublishedRow], *, is_all: bool) -> Iterator[Arrival]:
-        archives = [root / "raw" / f"{name}.zip" for name in ((_BLEND, _OBJ) if _has_blender() else (_OBJ, _BLEND))]
+        archives = [root / "raw" / f"{name}.zip" for name in (_OBJ, _BLEND)]
         archive = next((path for path in archives if path.exists()), None)
         if archive is None:
             raise InputError(f"{archives[0]} does not exist: {self.by_hand}.")
@@ -84,7 +83,3 @@ class Toys4k(Source):
 
 def _obj_place(file_identifier: str) -> str:
     return f"{_OBJ}/{PurePosixPath(file_identifier).parent}/mesh.obj"
-
-
-def _has_blender() -> bool:
-    return find_spec("bpy") is not None

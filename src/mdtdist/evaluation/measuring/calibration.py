@@ -28,7 +28,7 @@ from mdtdist.evaluation.measuring.records import Record, System
 from mdtdist.evaluation.measuring.references import Reference
 from mdtdist.evaluation.measuring.summary import Measures, Summary, make_metric
 from mdtdist.evaluation.metrics.bootstrap import Interval
-from mdtdist.evaluation.metrics.frechet import FeatureGrams
+from mdtdist.evaluation.metrics.frechet import frechet_statistic
 from mdtdist.evaluation.metrics.kernel import KernelPairs
 from mdtdist.render.cameras import Camera, orbit_camera
 
@@ -131,8 +131,8 @@ def halves_distance(
     for _ in range(num_splits):
         order = generator.permutation(len(features))
         a, b = (features[rows].reshape(-1, features.shape[2]) for rows in (order[:half], order[half : 2 * half]))
-        distance = FeatureGrams if kind == "fd" else KernelPairs
-        values.append(distance.of(a, b, views=views).distance())
+        distance = frechet_statistic(a, b, views=views) if kind == "fd" else KernelPairs.of(a, b, views=views).distance
+        values.append(distance(None))
     low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
     return Interval(value=float(np.mean(values)), low=float(low), high=float(high))
 

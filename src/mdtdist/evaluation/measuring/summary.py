@@ -13,7 +13,7 @@ from mdtdist.evaluation.measuring.protocols import BootstrapSpec, Protocol, spli
 from mdtdist.evaluation.measuring.records import Metric
 from mdtdist.evaluation.metrics.bootstrap import Interval, bootstrap_mean, bootstrap_statistic
 from mdtdist.evaluation.metrics.diversity import coverage, diversity
-from mdtdist.evaluation.metrics.frechet import FeatureGrams, frechet_distance
+from mdtdist.evaluation.metrics.frechet import frechet_statistic
 from mdtdist.evaluation.metrics.kernel import KernelPairs
 
 # A number of how often each object counts.
@@ -130,10 +130,8 @@ def set_distance(
     statistics: list[Statistic]
     if kind == "kd":
         statistics = [partial(_kernel_distance, KernelPairs.of(a, b, views=views)) for a, b in rows]
-    elif num * views <= 2 * true.shape[2]:  # one N x N decomposition is cheaper than three D x D ones
-        statistics = [FeatureGrams.of(a, b, views=views).distance for a, b in rows]
     else:
-        statistics = [_Moments(a, b, views).distance for a, b in rows]
+        statistics = [frechet_statistic(a, b, views=views) for a, b in rows]
     return bootstrap_statistic(
         lambda weights: float(np.mean([statistic(weights) for statistic in statistics])),
         num,
@@ -146,30 +144,6 @@ def set_distance(
 def _kernel_distance(pairs: KernelPairs, weights: Float[np.ndarray, "N"]) -> float:
     """Of a few objects a resample may be one object again and again, which makes no pair; all of them stand in."""
     return pairs.distance(weights if np.count_nonzero(weights) > 1 else None)
-
-
-@dataclass(frozen=True)
-class _Moments:
-    """The Frechet distance of weighted objects from means and covariances; for many more rows than channels."""
-
-    a: Float[np.ndarray, "M C"]
-    b: Float[np.ndarray, "M C"]
-    views: int
-
-    def distance(self, weights: Float[np.ndarray, "N"]) -> float:
-        """The distance when object i counts ``weights[i]`` times."""
-        rows = np.repeat(np.asarray(weights, dtype=np.float64), self.views)
-        return frechet_distance(*_weighted_gaussian(self.a, rows), *_weighted_gaussian(self.b, rows))
-
-
-def _weighted_gaussian(
-    features: Float[np.ndarray, "M C"], weights: Float[np.ndarray, "M"]
-) -> tuple[Float[np.ndarray, "C"], Float[np.ndarray, "C C"]]:
-    """Mean and unbiased covariance when row i occurs ``weights[i]`` times."""
-    total = weights.sum()
-    mean = weights @ features / total
-    centred = (features - mean) * np.sqrt(weights)[:, None]
-    return mean, centred.T @ centred / (total - 1)
 
 
 def _coverage(measures: Measures, key: str) -> Interval:

@@ -1,5 +1,6 @@
 """Frechet distance between Gaussians fitted to two sets of features (Heusel et al., 2017, Eq. 6)."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -84,3 +85,34 @@ class FeatureGrams:
         root = np.sqrt(weights)
         cross = np.linalg.svd(root[:, None] * centred * root, compute_uv=False).sum()
         return float(shift + (traces - 2 * cross) / (total - 1))
+
+
+def frechet_statistic(
+    a: Float[np.ndarray, "N D"], b: Float[np.ndarray, "N D"], *, views: int = 1
+) -> Callable[[Float[np.ndarray, "M"] | None], float]:
+    """The Frechet distance as a function of how often each object counts (None: once each).
+
+    For few rows it is that of ``FeatureGrams``, one N x N decomposition; for more than twice as many rows as channels
+    the decompositions of D x D covariances are cheaper.
+
+    Raises:
+        InputError: as ``FeatureGrams.of``.
+    """
+    if len(a) <= 2 * a.shape[1] or a.shape != b.shape or len(a) % views:
+        return FeatureGrams.of(a, b, views=views).distance
+
+    def distance(weights: Float[np.ndarray, "M"] | None = None) -> float:
+        counts = np.ones(len(a)) if weights is None else np.repeat(np.asarray(weights, dtype=np.float64), views)
+        return frechet_distance(*_weighted_gaussian(a, counts), *_weighted_gaussian(b, counts))
+
+    return distance
+
+
+def _weighted_gaussian(
+    features: Float[np.ndarray, "N D"], weights: Float[np.ndarray, "N"]
+) -> tuple[Float[np.ndarray, "D"], Float[np.ndarray, "D D"]]:
+    """Mean and unbiased covariance when row i occurs ``weights[i]`` times."""
+    total = weights.sum()
+    mean = weights @ features / total
+    centred = (np.asarray(features, dtype=np.float64) - mean) * np.sqrt(weights)[:, None]
+    return mean, centred.T @ centred / (total - 1)

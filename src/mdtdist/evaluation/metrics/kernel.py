@@ -125,13 +125,8 @@ class KernelPairs:
                 f"features have shapes {a.shape} and {b.shape} with {views} views an object; "
                 "expected two sets of one shape, at least two objects, a multiple of the views"
             )
-        num = len(a) // views
-
-        def kernel(x: Float[np.ndarray, "N D"], y: Float[np.ndarray, "N D"]) -> Float[np.ndarray, "M M"]:
-            return cubic_kernel(x, y).reshape(num, views, num, views).mean(axis=(1, 3))
-
-        across = kernel(a, b)
-        return cls(pairs=kernel(a, a) + kernel(b, b) - across - across.T)
+        across = _object_kernel(a, b, views)
+        return cls(pairs=_object_kernel(a, a, views) + _object_kernel(b, b, views) - across - across.T)
 
     def distance(self, object_weights: Float[np.ndarray, "M"] | None = None) -> float:
         """The distance when object i counts ``object_weights[i]`` times (None: once each).
@@ -140,6 +135,14 @@ class KernelPairs:
         as positive.
         """
         weights = np.ones(len(self.pairs)) if object_weights is None else np.asarray(object_weights, dtype=np.float64)
-        products = np.outer(weights, weights)
-        np.fill_diagonal(products, 0)
-        return float((products * self.pairs).sum() / products.sum())
+        total = weights @ self.pairs @ weights - np.square(weights) @ np.diag(self.pairs)
+        return float(total / (weights.sum() ** 2 - np.square(weights).sum()))
+
+
+def _object_kernel(x: Float[np.ndarray, "N D"], y: Float[np.ndarray, "N D"], views: int) -> Float[np.ndarray, "M M"]:
+    """Kernel between objects, the mean over their views; in blocks, because all rows at once can be gigabytes."""
+    num = len(y) // views
+    rows = max(1, _ROWS // views) * views
+    starts = range(0, len(x), rows)
+    blocks = (cubic_kernel(x[start : start + rows], y).reshape(-1, views, num, views) for start in starts)
+    return np.concatenate([block.mean(axis=(1, 3)) for block in blocks])
