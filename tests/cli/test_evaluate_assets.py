@@ -11,7 +11,7 @@ from mdtdist.evaluation.measuring.records import read_record
 from tests.evaluation.small_assets import PROTOCOL, write_boxes, write_images, write_protocol
 
 GEOMETRY = PROTOCOL.replace(PROTOCOL[PROTOCOL.index('"fd_') : PROTOCOL.index('"chamfer"')], "").replace(
-    ', "psnr",\n           "ssim", "coverage", "diversity"', ""
+    ', "psnr",\n           "ssim", "psnr_normal", "ssim_normal", "coverage", "diversity"', ""
 )
 
 

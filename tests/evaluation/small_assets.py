@@ -15,7 +15,7 @@ id = "small"
 title = "boxes"
 objects = "boxes"
 metrics = ["fd_efficientnet", "kd_efficientnet", "clip", "chamfer", "f_score", "normal_consistency", "iou", "psnr",
-           "ssim", "coverage", "diversity"]
+           "ssim", "psnr_normal", "ssim_normal", "coverage", "diversity"]
 
 [[networks]]
 name = "efficientnet"

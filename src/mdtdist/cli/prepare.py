@@ -52,6 +52,8 @@ _SETTINGS = (
     "feature_size",
     "resolution",
     "renderer",
+    "blender_python",
+    "cycles_samples",
     "image_encoder",
     "structure_encoder",
     "latent_encoder",
@@ -96,6 +98,10 @@ def _add_trellis_arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("layout trellis")
     group.add_argument("--image-encoder", type=Path, metavar="PATH", help="DINOv2 (default: the small one shipped)")
     group.add_argument("--renderer", help="raster, rays or cycles (default: raster)")
+    group.add_argument(
+        "--blender-python", type=Path, metavar="PATH", help="interpreter with bpy, for cycles (default: this one)"
+    )
+    group.add_argument("--cycles-samples", type=int, metavar="N", help="rays per pixel of cycles (default: 128)")
     group.add_argument("--num-cond-views", type=int, metavar="N", help="views as input images (default: 24)")
     group.add_argument("--cond-size", type=int, metavar="N", help="their side, pixels (default: 1024)")
     group.add_argument("--num-feature-views", type=int, metavar="N", help="views for features (default: 150)")

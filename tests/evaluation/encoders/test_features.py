@@ -15,9 +15,7 @@ from mdtdist.evaluation.encoders.features import (
     NAMES,
     _dino_args,
     dino_extractor,
-    extract_features,
     load_feature_network,
-    require_equal_counts,
     to_8_bit,
 )
 from mdtdist.evaluation.encoders.inception import FidInceptionV3, load_inception, to_network
@@ -198,31 +196,6 @@ def test_the_name_tells_weight_files_apart(tmp_path, weights):
     torch.save({**other, "cls_token": other["cls_token"] + 1}, tmp_path / "other.pth")
     names = {load_feature_network("dinov2", weights=path).name for path in (weights["dinov2"], tmp_path / "other.pth")}
     assert len(names) == 2
-
-
-def test_features_of_parts_come_in_order_with_progress(weights):
-    network, shown, seen = load("inception", weights), pictures(5, 3, 20, 20), []
-    found = extract_features(
-        network, (shown[i : i + 2] for i in range(0, 5, 2)), total=3, progress=lambda *now: seen.append(now)
-    )
-    assert found.dtype == np.float64 and seen == [(1, 3), (2, 3), (3, 3)]
-    np.testing.assert_allclose(found, network(shown).double().numpy(), atol=1e-5)
-    assert extract_features(network, [], total=0).shape == (0, network.channels)
-
-
-def test_features_that_are_not_finite_are_refused(weights):
-    broken = pictures(1, 3, 20, 20)
-    broken[0, 0, 0, 0] = torch.nan
-    with pytest.raises(InputError, match="not finite for part 2"):
-        extract_features(load("dinov2", weights), [pictures(1, 3, 20, 20), broken], total=2)
-
-
-def test_only_equal_counts_are_compared():
-    assert require_equal_counts({"teacher": 40, "student": 40}) == 40
-    with pytest.raises(InputError, match="'student' has 39 pictures and 'teacher' has 40"):
-        require_equal_counts({"teacher": 40, "student": 39, "other": 40})
-    with pytest.raises(InputError, match="no distances"):
-        require_equal_counts({})
 
 
 @pytest.mark.parametrize(("channels", "depth", "heads"), [(384, 12, 6), (768, 12, 12), (1024, 24, 16)])

@@ -10,7 +10,7 @@ from mdtdist.evaluation.encoders.judges import Judges, load_judges
 from mdtdist.evaluation.measuring import measure
 from mdtdist.evaluation.measuring.measure import Job, Reading, measure_outputs
 from mdtdist.evaluation.measuring.measured_record import Story, save_measured
-from mdtdist.evaluation.measuring.object_measures import MAX_PSNR, normalize_points
+from mdtdist.evaluation.measuring.object_measures import MAX_PSNR, Looks, Subject, normalize_points
 from mdtdist.evaluation.measuring.outputs import find_outputs
 from mdtdist.evaluation.measuring.protocols import load_protocol
 from mdtdist.evaluation.measuring.records import System, objects_digest, read_record
@@ -46,6 +46,7 @@ def test_the_true_files_score_perfectly(job, tmp_path):
     measured, summary = run(job, write_boxes(tmp_path / "made"))
     values = {name: metric.value for name, metric in summary.metrics.items()}
     assert values["psnr"] == MAX_PSNR and values["ssim"] == pytest.approx(1)
+    assert values["psnr_normal"] == MAX_PSNR and values["ssim_normal"] == pytest.approx(1)
     assert values["chamfer"] < 1e-6 and values["f_score"] == 1 and values["iou"] == 1 and values["coverage"] == 1
     assert values["normal_consistency"] == pytest.approx(1, abs=1e-5)
     assert abs(values["fd_efficientnet"]) < 1e-9
@@ -63,6 +64,20 @@ def test_another_shape_scores_worse(job, tmp_path):
     _, summary = run(job, tmp_path / "made")
     assert summary.metrics["chamfer"].value > 0.05 and summary.metrics["f_score"].value < 0.9
     assert summary.metrics["psnr"].value < 25 and summary.metrics["iou"].value < 0.7
+    assert summary.metrics["psnr_normal"].value < 25 and summary.metrics["ssim_normal"].value < 0.95
+
+
+def test_normals_are_coloured_by_the_axes_of_the_object(job):
+    looks = Looks(Subject(id="box", digest="", load=job.reference.objects["box"].read), job.protocol)
+    side, front = looks.normal_pictures.transpose(0, 2, 3, 1)  # cameras at +X and at the front, -Y, from above
+    faces = {"right": (255, 128, 128), "front": (128, 0, 128), "top": (128, 128, 255), "nothing": (255, 255, 255)}
+    counts = [
+        {name: int((abs(view.astype(int) - color).max(-1) < 6).sum()) for name, color in faces.items()}
+        for view in (side, front)
+    ]
+    assert counts[0]["right"] > 20 and counts[0]["top"] > 20 and counts[0]["front"] == 0
+    assert counts[1]["front"] > 20 and counts[1]["top"] > 20 and counts[1]["right"] == 0
+    assert min(count["nothing"] for count in counts) > 50
 
 
 def test_scale_is_forgiven_only_when_asked_for(job, tmp_path):
@@ -85,7 +100,8 @@ def test_which_way_is_up_is_given_or_detected_for_the_whole_system(job, tmp_path
 
 def test_shapes_without_colours_get_geometry_only(job, tmp_path):
     _, summary = run(job, write_boxes(tmp_path / "made", color=None))
-    assert set(summary.metrics) == {"chamfer", "f_score", "normal_consistency", "iou"}
+    shape = {"chamfer", "f_score", "normal_consistency", "iou", "psnr_normal", "ssim_normal"}
+    assert set(summary.metrics) == shape
     assert summary.not_measured["fd_efficientnet"] == "no file has a colour: geometry only"
 
 
@@ -196,7 +212,8 @@ def test_without_weights_or_pictures_a_metric_is_listed_as_missing(tmp_path):
     assert judges.missing["fd_dinov2"].startswith("no weights: give --weights dinov2=FILE")
     assert judges.missing["clip"] == "the reference has no condition pictures; give them with --images"
     assert set(judges.missing) == {
-        *("fd_dinov2", "kd_dinov2", "fd_inception", "kd_inception", "clip", "ulip1", "ulip2", "uni3d", "lpips")
+        *("fd_dinov2", "kd_dinov2", "fd_inception", "kd_inception", "clip", "ulip1", "ulip2", "uni3d"),
+        *("lpips", "lpips_normal"),
     }
     with pytest.raises(InputError, match="unknown weights 'dino'"):
         load_judges(protocol, {"dino": tmp_path}, has_images=True)
@@ -218,3 +235,13 @@ def test_points_are_normalised_as_the_protocol_says():
     assert cube.min(0).tolist() == [-0.5, -0.25, 0] and cube.max(0).tolist() == [0.5, 0.25, 0]
     sphere = normalize_points(points, how="unit-sphere")
     assert np.linalg.norm(sphere, axis=1).max() == pytest.approx(1) and sphere.mean(0) == pytest.approx(np.zeros(3))
+
+
+def test_a_network_with_damaged_weights_is_refused(job, tmp_path):
+    class Damaged(ColorNetwork):
+        def __call__(self, pictures):
+            return super().__call__(pictures) * np.nan
+
+    job.judges.networks["efficientnet"] = Damaged()
+    with pytest.raises(InputError, match="mean-colour-1 gives features that are not finite"):
+        run(job, write_boxes(tmp_path / "made"))

@@ -4,12 +4,11 @@ Distances of two networks, two resizes or two weight files are different quantit
 all three and belongs beside every number.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -23,7 +22,6 @@ from mdtdist.evaluation.encoders.checkpoint import checkpoint_digest, count_bloc
 from mdtdist.evaluation.encoders.inception import CONVENTIONS, load_inception, to_network
 
 # progress(done, total)
-Progress = Callable[[int, int], None]
 
 _BATCH = 32  # pictures; larger ones gain nothing on a CPU
 _LARGE_BATCH = 8  # of 518 px: a feed-forward layer of ViT-L then holds 0.2 GB
@@ -136,57 +134,6 @@ def load_feature_network(
     if name == "inception":
         return _inception(weights, convention, device)
     return _dinov2(weights, has_registers=name == "dinov2_reg", device=device)
-
-
-def extract_features(
-    network: FeatureNetwork,
-    pictures: Iterable[Float[Tensor, "B 3 H W"]],
-    *,
-    total: int,
-    progress: Progress | None = None,
-) -> Float[np.ndarray, "N C"]:
-    """Features of pictures that come in parts (one object's views, one file), float64.
-
-    Args:
-        network: from ``load_feature_network``.
-        pictures: parts, each a batch of sRGB pictures in [0, 1] of one size.
-        total: number of parts, for ``progress``.
-        progress: called with the parts done and ``total``.
-
-    Raises:
-        InputError: if a feature is not finite; names the picture.
-    """
-    parts = []
-    for done, part in enumerate(pictures, 1):
-        parts.append(network(part).double().cpu().numpy())
-        if not np.isfinite(parts[-1]).all():
-            raise InputError(f"{network.name} gives features that are not finite for part {done}; check its pictures")
-        if progress is not None:
-            progress(done, total)
-    return np.concatenate(parts) if parts else np.zeros((0, network.channels))
-
-
-def require_equal_counts(counts: Mapping[str, int]) -> int:
-    """The one number of pictures behind distances that are to be compared.
-
-    A Frechet distance falls by about 1 / N with more pictures, and a kernel distance gets less noisy; two systems with
-    different N cannot be ranked by either.
-
-    Args:
-        counts: system -> pictures (or objects) its distance was computed from.
-
-    Raises:
-        InputError: if they differ; names two of them with their counts.
-    """
-    if not counts:
-        raise InputError("no distances to compare; expected one system or more")
-    (first, least), (last, most) = (pick(counts.items(), key=lambda item: item[1]) for pick in (min, max))
-    if least != most:
-        raise InputError(
-            f"{first!r} has {least} pictures and {last!r} has {most}; distances compare only at equal counts: "
-            "measure both on the same objects"
-        )
-    return least
 
 
 # ------------------------------------------------------------------------------------------------------ the networks

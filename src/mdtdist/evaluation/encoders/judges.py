@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mdtdist.errors import InputError
-from mdtdist.evaluation.encoders.checkpoint import checkpoint_digest
 from mdtdist.evaluation.encoders.features import FeatureNetwork, load_feature_network
 from mdtdist.evaluation.measuring.protocols import NetworkSpec, Protocol, split_metric
 
@@ -15,6 +14,7 @@ if TYPE_CHECKING:
     from mdtdist.evaluation.encoders.shape_scores import Kind, ShapeScorer
 
 _SHIPPED = ("efficientnet",)
+_LPIPS = ("lpips", "lpips_normal")  # of the colours and of the normals
 _SHAPES: "tuple[Kind, ...]" = ("ulip1", "ulip2", "uni3d")
 # What may be given, and what it is.
 WEIGHTS: Mapping[str, str] = {
@@ -101,8 +101,7 @@ def load_judges(protocol: Protocol, weights: Mapping[str, Path], *, has_images: 
     if "clip" in rest:
         names["clip"] = rest["clip"].name
     if "lpips" in rest:
-        digests = "-".join(checkpoint_digest(weights[name]) for name in ("lpips", "lpips_trunk"))
-        names["lpips"] = f"lpips-v0.1-vgg-{digests}"
+        names |= dict.fromkeys(_LPIPS, rest["lpips"].name)
     return Judges(networks=judges.networks, missing=judges.missing, names=names, **rest)
 
 
@@ -146,9 +145,9 @@ def _load_scorers(
     for kind in _SHAPES:
         if kind in protocol.metrics and kind not in missing:
             loaded["shapes"][kind] = _load_shape_scorer(kind, protocol, weights, device)
-    if "lpips" in protocol.metrics:
+    if wanted := [name for name in _LPIPS if name in protocol.metrics]:
         if lacking := [name for name in ("lpips", "lpips_trunk") if name not in weights]:
-            missing["lpips"] = _no_weights(*lacking)
+            missing.update(dict.fromkeys(wanted, _no_weights(*lacking)))
         else:
             from mdtdist.evaluation.encoders.lpips import load_lpips
 

@@ -18,6 +18,7 @@ from mdtdist.evaluation.measuring.object_measures import (
     ALIGNMENT,
     IS_GREY,
     MEASURES_VERSION,
+    NORMAL_METRICS,
     THUMBNAIL,
     Arrays,
     Looks,
@@ -40,7 +41,7 @@ logger = logging.getLogger(__name__)
 # progress(stage, done, total)
 Progress = Callable[[str, int, int], None]
 _DETECTED, _DETECTION_POINTS = 32, 1500  # objects, points of each
-_LARGE = ("pictures", "points", "normals")  # of a true object; not kept in memory
+_LARGE = ("pictures", "normals_seen", "points", "normals")  # of a true object; not kept in memory
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -214,6 +215,7 @@ def measure_truth(job: Job, item: ReferenceObject) -> Arrays:
     wanted = [feature_key(network) for network in job.judges.networks.values()]
     wanted += ["points"] if job.protocol.needs_points else []
     wanted += ["pictures"] if {"psnr", "ssim", "lpips"} & set(job.protocol.metrics) else []
+    wanted += ["normals_seen"] if set(NORMAL_METRICS) & set(job.protocol.metrics) else []
     if lacking := [key for key in wanted if key not in arrays]:
         looks = Looks(Subject(id=item.id, digest="", load=item.read), job.protocol)
         arrays |= _look_at_truth(looks, job.judges, lacking)
@@ -226,6 +228,7 @@ def _look_at_truth(looks: Looks, judges: Judges, keys: Sequence[str]) -> Arrays:
     if any(key != "points" for key in keys):
         arrays |= feature_arrays(looks, judges, keys) | {THUMBNAIL: looks.thumbnail}
         arrays |= {"pictures": looks.pictures} if "pictures" in keys else {}
+        arrays |= {"normals_seen": looks.normal_pictures} if "normals_seen" in keys else {}
     if "points" in keys:
         points, normals = looks.points
         arrays["points"] = points.astype(np.float32)
@@ -236,7 +239,8 @@ def _look_at_truth(looks: Looks, judges: Judges, keys: Sequence[str]) -> Arrays:
 def truth_side(item: ReferenceObject, arrays: Arrays) -> Truth:
     """What an output is compared with, from the arrays of the true object."""
     points, normals = (None if key not in arrays else arrays[key].astype(np.float64) for key in ("points", "normals"))
-    return Truth(pictures=arrays.get("pictures"), points=points, normals=normals, image=item.picture())
+    seen = {key: arrays.get(key) for key in ("pictures", "normals_seen")}
+    return Truth(**seen, points=points, normals=normals, image=item.picture())
 
 
 def _read_output(output: OutputFile, reading: Reading) -> Asset3D | None:

@@ -11,12 +11,13 @@ from jaxtyping import Float, UInt8
 from PIL import Image
 from torch import Tensor
 
+from mdtdist.errors import InputError
 from mdtdist.evaluation.assets.pictures import RenderedViews, render_views
 from mdtdist.evaluation.assets.points import point_scores, sample_surface, unproject, voxel_iou
 from mdtdist.evaluation.assets.reading import Asset3D
 from mdtdist.evaluation.encoders.features import FeatureNetwork
 from mdtdist.evaluation.encoders.judges import Judges
-from mdtdist.evaluation.measuring.protocols import Protocol
+from mdtdist.evaluation.measuring.protocols import Protocol, Ring
 from mdtdist.evaluation.metrics.image_metrics import lpips, psnr, ssim
 from mdtdist.render.cameras import Camera
 
@@ -29,6 +30,7 @@ MEASURES_VERSION = "1"
 Arrays = dict[str, np.ndarray]
 IS_GREY, ALIGNMENT, THUMBNAIL = "is_grey", "alignment", "thumbnail"
 POINT_METRICS = ("chamfer", "f_score", "normal_consistency", "iou")
+NORMAL_METRICS = ("psnr_normal", "ssim_normal", "lpips_normal")
 EMPTY = "empty"  # in place of a sentence about alignment
 FRONT_YAW, THUMBNAIL_SIZE = -90.0, 128  # degrees, pixels
 MAX_PSNR = 100.0  # dB, of equal pictures; their ratio is infinite
@@ -59,11 +61,13 @@ class Truth:
 
     Attributes:
         pictures: of the true object from the cameras of the feature distances; None if no metric needs them.
+        normals_seen: its normals from the same cameras, as ``Looks.normal_pictures``; None if no metric needs them.
         points: on its surface, with unit normals; None if no metric needs them.
         image: the condition picture; None if there is none.
     """
 
     pictures: UInt8[np.ndarray, "V 3 H W"] | None = None
+    normals_seen: UInt8[np.ndarray, "V 3 H W"] | None = None
     points: Float[np.ndarray, "N 3"] | None = None
     normals: Float[np.ndarray, "N 3"] | None = None
     image: Image.Image | None = None
@@ -89,7 +93,17 @@ class Looks:
     @cached_property
     def pictures(self) -> UInt8[np.ndarray, "V 3 H W"]:
         """From the cameras of the feature distances."""
-        return self._pictures(self.protocol.pictures.frechet.cameras())
+        return self._empty(self.protocol.pictures.frechet) if self._views is None else _to_uint8(self._views.pictures)
+
+    @property
+    def normal_pictures(self) -> UInt8[np.ndarray, "V 3 H W"]:
+        """Normals from the same cameras as colours, ``(n + 1) / 2`` in object axes, on the background."""
+        if self._views is None:
+            return self._empty(self.protocol.pictures.frechet)
+        assert self._views.normals is not None
+        is_surface = (self._views.depth > 0)[:, None]
+        shown = torch.where(is_surface, (self._views.normals + 1) / 2, self.protocol.pictures.background)
+        return _to_uint8(shown)
 
     @property
     def thumbnail(self) -> UInt8[np.ndarray, "3 H W"]:
@@ -101,7 +115,10 @@ class Looks:
     @cached_property
     def clip_pictures(self) -> UInt8[np.ndarray, "V 3 H W"]:
         """From the cameras of the CLIP score."""
-        return self._pictures(self.protocol.pictures.clip.cameras())
+        ring = self.protocol.pictures.clip
+        if self.asset is None:
+            return self._empty(ring)
+        return _to_uint8(self._render(self._move(ring.cameras()), size=self.protocol.pictures.size).pictures)
 
     @cached_property
     def points(self) -> tuple[Float[np.ndarray, "N 3"], Float[np.ndarray, "N 3"] | None]:
@@ -119,11 +136,14 @@ class Looks:
             return np.zeros((1, 3)), None
         return _draw(points, normals, count=spec.count, seed=spec.seed, like=spec.normalization)
 
-    def _pictures(self, cameras: list[Camera]) -> UInt8[np.ndarray, "V 3 H W"]:
+    @cached_property
+    def _views(self) -> RenderedViews | None:
         spec = self.protocol.pictures
-        if self.asset is None:
-            return np.full((len(cameras), 3, spec.size, spec.size), round(255 * spec.background), np.uint8)
-        return _to_uint8(self._render(self._move(cameras), size=spec.size).pictures)
+        return None if self.asset is None else self._render(self._move(spec.frechet.cameras()), size=spec.size)
+
+    def _empty(self, ring: Ring) -> UInt8[np.ndarray, "V 3 H W"]:
+        spec = self.protocol.pictures
+        return np.full((len(ring.yaws), 3, spec.size, spec.size), round(255 * spec.background), np.uint8)
 
     def _render(self, cameras: Sequence[Camera], *, size: int) -> RenderedViews:
         assert self.asset is not None
@@ -142,7 +162,7 @@ def color_keys(protocol: Protocol, judges: Judges) -> list[str]:
 
 def shape_keys(protocol: Protocol, judges: Judges) -> list[str]:
     """The arrays of one output that only need its shape."""
-    names = (*POINT_METRICS, *judges.shapes)
+    names = (*POINT_METRICS, *NORMAL_METRICS, *judges.shapes)
     return [judges.key(name) for name in names if is_wanted(name, protocol, judges)]
 
 
@@ -181,11 +201,15 @@ def _of_pictures(looks: Looks, truth: Truth, judges: Judges, keys: Sequence[str]
     scores: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
         "psnr": lambda made, true: psnr(made, true).clamp_max(MAX_PSNR),
         "ssim": ssim,
-        judges.key("lpips"): lambda made, true: lpips(judges.lpips, made, true),
+        "lpips": lambda made, true: lpips(judges.lpips, made, true),
     }
-    for key in scores.keys() & set(keys):
-        assert truth.pictures is not None
-        arrays[key] = np.array(float(scores[key](_to_float(looks.pictures), _to_float(truth.pictures)).mean()))
+    for name, score in scores.items():
+        if (key := judges.key(name)) in keys:
+            assert truth.pictures is not None
+            arrays[key] = np.array(float(score(_to_float(looks.pictures), _to_float(truth.pictures)).mean()))
+        if (key := judges.key(f"{name}_normal")) in keys:
+            assert truth.normals_seen is not None
+            arrays[key] = np.array(float(score(_to_float(looks.normal_pictures), _to_float(truth.normals_seen)).mean()))
     if (key := judges.key("clip")) in keys:
         assert judges.clip is not None and truth.image is not None
         condition = judges.clip.embed(image_tensor(truth.image, background=looks.protocol.pictures.background)[None])
@@ -196,7 +220,10 @@ def _of_pictures(looks: Looks, truth: Truth, judges: Judges, keys: Sequence[str]
 
 @torch.no_grad()
 def _features(network: FeatureNetwork, pictures: UInt8[np.ndarray, "V 3 H W"]) -> Float[np.ndarray, "V C"]:
-    return network(_to_float(pictures)).cpu().float().numpy()
+    features = network(_to_float(pictures)).cpu().float().numpy()
+    if not np.isfinite(features).all():
+        raise InputError(f"{network.name} gives features that are not finite; its weights are damaged")
+    return features
 
 
 def _of_points(looks: Looks, truth: Truth) -> Arrays:

@@ -19,6 +19,7 @@ from mdtdist.render.cameras import Camera, orbit_camera
 
 _SHIPPED = resources.files("mdtdist.evaluation.measuring").joinpath("protocols")
 _PICTURE_METRICS = ("clip", "psnr", "ssim", "lpips", "coverage", "diversity")
+_NORMAL_METRICS = ("psnr_normal", "ssim_normal", "lpips_normal")
 _SHAPE_METRICS = ("ulip1", "ulip2", "uni3d")
 _POINT_METRICS = ("chamfer", "f_score", "normal_consistency", "iou")
 _NETWORKS = ("inception", "dinov2", "dinov2_reg", "efficientnet")
@@ -239,7 +240,7 @@ class Protocol:
 def known_metrics() -> tuple[str, ...]:
     """All names that a protocol may list."""
     distances = tuple(f"{kind}_{network}" for network in _NETWORKS for kind in ("fd", "kd"))
-    return (*distances, *_PICTURE_METRICS, *_SHAPE_METRICS, *_POINT_METRICS)
+    return (*distances, *_PICTURE_METRICS, *_NORMAL_METRICS, *_SHAPE_METRICS, *_POINT_METRICS)
 
 
 def split_metric(name: str) -> tuple[str, str]:

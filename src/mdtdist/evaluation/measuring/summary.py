@@ -20,9 +20,9 @@ from mdtdist.evaluation.metrics.kernel import KernelPairs
 Statistic = Callable[[np.ndarray], float]
 
 NEEDS_COLOR = ("fd", "kd", "clip", "psnr", "ssim", "lpips", "coverage", "diversity")
-_LOWER_IS_BETTER = ("fd", "kd", "chamfer", "lpips")
+_LOWER_IS_BETTER = ("fd", "kd", "chamfer", "lpips", "lpips_normal")
 _TIMES_100 = ("kd", "clip", "ulip1", "ulip2", "uni3d")  # as the tables of the field print them
-_UNITS = {"chamfer": "object units", "psnr": "dB"}
+_UNITS = {"chamfer": "object units", "psnr": "dB", "psnr_normal": "dB"}
 
 
 @dataclass(frozen=True, kw_only=True)
