@@ -36,11 +36,14 @@ _UNREAD = {
 }
 
 
-def check_header(path: Path, limits: "Limits", check_picture: PictureCheck) -> None:
+def check_header(path: Path, limits: "Limits", check_picture: PictureCheck) -> dict[str, Any]:
     """Refuse a file whose size or declared counts are beyond the limits or beyond what it can hold.
 
     Args:
         check_picture: called with bytes and name of each embedded picture.
+
+    Returns:
+        The document of a GLB or glTF; empty for other formats.
 
     Raises:
         InputError: with the declared and the possible number.
@@ -52,10 +55,12 @@ def check_header(path: Path, limits: "Limits", check_picture: PictureCheck) -> N
         raise InputError("the file is empty")
     with path.open("rb") as file:
         if kind == ".glb":
-            _check_glb(file, size, limits, check_picture)
-        elif kind == ".gltf":
-            _check_tree(_read_tree(file, size), b"", limits, check_picture)
-        elif kind == ".ply":
+            return _check_glb(file, size, limits, check_picture)
+        if kind == ".gltf":
+            tree = _read_tree(file, size)
+            _check_tree(tree, b"", limits, check_picture)
+            return tree
+        if kind == ".ply":
             _check_ply(file, size, limits)
         elif kind == ".stl":
             _check_stl(file, size, limits)
@@ -63,6 +68,7 @@ def check_header(path: Path, limits: "Limits", check_picture: PictureCheck) -> N
             vertices, faces = _count(file, (b"\nv ", b"\nf "))
             check_count("vertices", vertices, limits.max_vertices)
             check_count("faces", faces, limits.max_faces)
+    return {}
 
 
 def _count(file: BinaryIO, words: tuple[bytes, ...]) -> tuple[int, ...]:
@@ -78,7 +84,7 @@ def _count(file: BinaryIO, words: tuple[bytes, ...]) -> tuple[int, ...]:
 # ---------------------------------------------------------------------------------------------------------------- glTF
 
 
-def _check_glb(file: BinaryIO, size: int, limits: "Limits", check_picture: PictureCheck) -> None:
+def _check_glb(file: BinaryIO, size: int, limits: "Limits", check_picture: PictureCheck) -> dict[str, Any]:
     head = file.read(20)
     if len(head) < 20 or head[:4] != b"glTF":
         raise InputError("the file does not begin as a GLB does; it is damaged or something else")
@@ -94,6 +100,7 @@ def _check_glb(file: BinaryIO, size: int, limits: "Limits", check_picture: Pictu
         raise InputError(f"its binary chunk should have {length:,} bytes, more than the file holds: cut short")
     has_pictures = kind == b"BIN\0" and bool(tree.get("images"))
     _check_tree(tree, file.read(length) if has_pictures else b"", limits, check_picture)
+    return tree
 
 
 def _read_tree(file: BinaryIO, size: int) -> dict[str, Any]:

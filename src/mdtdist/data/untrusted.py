@@ -55,7 +55,10 @@ class Limits:
 
 
 def load_checked(path: Path, limits: Limits | None = None) -> TexturedTriangles:
-    """Triangles and materials of a model file, in the axes of the file.
+    """Triangles and materials of a model file, in the axes of the file, with display-referred colours.
+
+    Factors and vertex colours of GLB and glTF, linear light by definition, become sRGB unless trimesh wrote the file
+    (:mod:`mdtdist.data.gltf_colors`). Other formats do not say, and hold what is shown.
 
     Args:
         path: GLB, glTF, OBJ, PLY, STL or OFF.
@@ -99,17 +102,25 @@ def _load(path: Path, limits: Limits) -> TexturedTriangles:
     import trimesh
 
     from mdtdist.data.file_headers import check_header
+    from mdtdist.data.gltf_colors import has_linear_colors, with_default_materials
     from mdtdist.data.scene import triangles_of_scene
 
     pictures = PictureBudget(limits)
-    check_header(path, limits, pictures.check)
+    tree = check_header(path, limits, pictures.check)
+    changed = with_default_materials(path, tree)
     folder = _folder_of(path, limits, pictures.check)
     try:
-        scene = trimesh.load_scene(path, process=False, resolver=folder)
+        source, kind = (path, None) if changed is None else (changed, path.suffix[1:].lower())
+        scene = trimesh.load_scene(source, file_type=kind, process=False, resolver=folder)
     finally:
         if folder.refusals:  # readers take a refused texture for a missing one; the refusal is the first real cause
             raise InputError(folder.refusals[0])
-    return triangles_of_scene(scene, max_faces=limits.max_faces, max_vertices=limits.max_vertices)
+    return triangles_of_scene(
+        scene,
+        max_faces=limits.max_faces,
+        max_vertices=limits.max_vertices,
+        is_linear=has_linear_colors(tree),
+    )
 
 
 class PictureBudget:

@@ -144,10 +144,6 @@ def _read(path: Path, *, up: str, scale: str | float, rotation: Sequence[float] 
     is_ours = _is_ours(path, document)
     kind = replace(_MESH_KINDS[suffix], words="as mdtdist writes it", in_cube=True) if is_ours else _MESH_KINDS[suffix]
     alignment = _align(used, up=up, scale=scale, rotation=rotation, kind=kind)
-    if _paints_materials(document):
-        triangles = _with_vertex_colors(triangles, path)
-    if document:
-        triangles = _display_colors(triangles, document)
     return Asset3D(
         path=path,
         triangles=align_triangles(triangles, alignment),
@@ -295,45 +291,6 @@ def _says_unlit(document: dict[str, Any]) -> bool:
 def _generator(document: dict[str, Any]) -> str:
     """The program that wrote a glTF file."""
     return str((document.get("asset") or {}).get("generator", ""))
-
-
-def _paints_materials(document: dict[str, Any]) -> bool:
-    """Whether a primitive has vertex colours and a material, which glTF multiplies."""
-    meshes = document.get("meshes") or []
-    primitives = [primitive for mesh in meshes for primitive in mesh.get("primitives") or []]
-    return any("material" in primitive and "COLOR_0" in primitive.get("attributes", {}) for primitive in primitives)
-
-
-def _with_vertex_colors(triangles: TexturedTriangles, path: Path) -> TexturedTriangles:
-    """The vertex colours beside materials, which the common reader drops. The file has passed its checks already."""
-    import trimesh
-
-    scene: Any = trimesh.load_scene(path, process=False)
-    names = [scene.graph[node][1] for node in sorted(scene.graph.nodes_geometry)]
-    parts = [scene.geometry[name] for name in names]
-    colors = [_vertex_colors(part) for part in parts if isinstance(part, trimesh.Trimesh) and len(part.faces)]
-    if sum(len(part) for part in colors) != len(triangles.vertices):
-        return triangles
-    return replace(triangles, vertex_colors=triangles.vertex_colors * np.concatenate(colors))
-
-
-def _vertex_colors(part: Any) -> Float[np.ndarray, "V 3"]:
-    """In [0, 1]; ones where a part has none, or has them without a material, which are known."""
-    found = getattr(part.visual, "vertex_attributes", {}).get("color") if part.visual.kind == "texture" else None
-    if found is None or len(found) != len(part.vertices):
-        return np.ones((len(part.vertices), 3))
-    values = np.asarray(found)
-    scale = np.iinfo(values.dtype).max if values.dtype.kind in "ui" else 1
-    return np.nan_to_num(values[:, :3].astype(np.float64) / scale).clip(0, 1)
-
-
-def _display_colors(triangles: TexturedTriangles, document: dict[str, Any]) -> TexturedTriangles:
-    """Vertex colours of glTF are linear by definition; files of trimesh hold sRGB as if they were."""
-    if "trimesh" in _generator(document):
-        return triangles
-    linear = triangles.vertex_colors.clip(0, 1)
-    display = np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
-    return replace(triangles, vertex_colors=display)  # 1, which is no colour, stays 1
 
 
 def _has_color(triangles: TexturedTriangles) -> bool:
