@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from mdtdist.cli.evaluate_assets import StepProgress, command_line, parse_weights
-from mdtdist.evaluation.encoders.judges import load_judges
 from mdtdist.evaluation.measuring.calibration import save_rows
+from mdtdist.evaluation.measuring.judges import load_judges
 from mdtdist.evaluation.measuring.measure import Job, Reading, measure_outputs
 from mdtdist.evaluation.measuring.measured_record import Story, save_measured
 from mdtdist.evaluation.measuring.outputs import EMPTY_SUFFIX, OutputFile, generation_facts

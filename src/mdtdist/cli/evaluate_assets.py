@@ -90,7 +90,7 @@ def run_assets(args: argparse.Namespace) -> int:
         args.scale = _parse_scale(args.scale)
     out = check_writable(args.out)
 
-    from mdtdist.evaluation.encoders.judges import check_weights, load_judges
+    from mdtdist.evaluation.measuring.judges import check_weights, load_judges
     from mdtdist.evaluation.measuring.measure import Job
     from mdtdist.evaluation.measuring.protocols import load_protocol
     from mdtdist.evaluation.measuring.references import open_reference

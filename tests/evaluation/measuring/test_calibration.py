@@ -7,7 +7,6 @@ import pytest
 import torch
 
 from mdtdist.errors import InputError
-from mdtdist.evaluation.encoders.judges import Judges
 from mdtdist.evaluation.measuring.calibration import (
     HALVES,
     halves_distance,
@@ -17,6 +16,7 @@ from mdtdist.evaluation.measuring.calibration import (
     summarize_halves,
     write_reconstructions,
 )
+from mdtdist.evaluation.measuring.judges import Judges
 from mdtdist.evaluation.measuring.measure import Job
 from mdtdist.evaluation.measuring.protocols import Ring, load_protocol
 from mdtdist.evaluation.measuring.records import read_record

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from mdtdist.errors import InputError
-from mdtdist.evaluation.encoders.judges import Judges, load_judges
 from mdtdist.evaluation.measuring import measure
+from mdtdist.evaluation.measuring.judges import Judges, load_judges
 from mdtdist.evaluation.measuring.measure import Job, Reading, measure_outputs
 from mdtdist.evaluation.measuring.measured_record import Story, save_measured
 from mdtdist.evaluation.measuring.object_measures import MAX_PSNR, Looks, Subject, normalize_points

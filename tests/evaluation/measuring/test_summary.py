@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from mdtdist.evaluation.encoders.judges import Judges
+from mdtdist.evaluation.measuring.judges import Judges
 from mdtdist.evaluation.measuring.object_measures import ALIGNMENT, EMPTY, IS_GREY
 from mdtdist.evaluation.measuring.protocols import BootstrapSpec, NetworkSpec, PictureSpec, PointSpec, Protocol, Ring
 from mdtdist.evaluation.measuring.summary import Measures, format_table, set_distance, summarize

@@ -18,7 +18,7 @@ import torch
 from jaxtyping import Float
 
 from mdtdist.errors import InputError
-from mdtdist.evaluation.encoders.judges import Judges
+from mdtdist.evaluation.measuring.judges import Judges
 from mdtdist.evaluation.measuring.measure import Job, Measured, Reading, measure_outputs, measure_subjects
 from mdtdist.evaluation.measuring.measured_record import Story, save_measured, save_summary
 from mdtdist.evaluation.measuring.object_measures import Subject

@@ -13,7 +13,7 @@ from mdtdist.errors import InputError
 from mdtdist.evaluation.assets.alignment import RotationChoice, choose_rotation
 from mdtdist.evaluation.assets.points import sample_surface
 from mdtdist.evaluation.assets.reading import Asset3D, read_asset, turn_asset
-from mdtdist.evaluation.encoders.judges import Judges
+from mdtdist.evaluation.measuring.judges import Judges
 from mdtdist.evaluation.measuring.object_measures import (
     ALIGNMENT,
     IS_GREY,

@@ -16,7 +16,7 @@ from mdtdist.evaluation.assets.pictures import RenderedViews, render_views
 from mdtdist.evaluation.assets.points import point_scores, sample_surface, unproject, voxel_iou
 from mdtdist.evaluation.assets.reading import Asset3D
 from mdtdist.evaluation.encoders.features import FeatureNetwork
-from mdtdist.evaluation.encoders.judges import Judges
+from mdtdist.evaluation.measuring.judges import Judges
 from mdtdist.evaluation.measuring.protocols import Protocol, Ring
 from mdtdist.evaluation.metrics.image_metrics import lpips, psnr, ssim
 from mdtdist.render.cameras import Camera

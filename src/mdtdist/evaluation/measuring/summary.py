@@ -7,7 +7,7 @@ from functools import partial
 import numpy as np
 from jaxtyping import Float
 
-from mdtdist.evaluation.encoders.judges import Judges
+from mdtdist.evaluation.measuring.judges import Judges
 from mdtdist.evaluation.measuring.object_measures import ALIGNMENT, EMPTY, IS_GREY, Arrays
 from mdtdist.evaluation.measuring.protocols import BootstrapSpec, Protocol, split_metric
 from mdtdist.evaluation.measuring.records import Metric
