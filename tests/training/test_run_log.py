@@ -1,6 +1,7 @@
 """Where the log goes: the file, TensorBoard, and a tracking service with the interface of Weights & Biases."""
 
 import sys
+import time
 import types
 
 import accelerate  # noqa: F401  looks for these packages when it is imported
@@ -64,6 +65,7 @@ def test_tensorboard_is_on_where_it_is_installed(tmp_path):
     config = toy_config(tensorboard=True)
     with pytest.raises(RuntimeError, match="power"):
         Trainer(ToyTask({11: crash}), config, tmp_path).run()  # three steps past its checkpoint
+    time.sleep(1.1)  # event files are named by the second; of one second, the tenth is read before the ninth
     Trainer(ToyTask(), config, tmp_path).run()
     events = event_accumulator.EventAccumulator(str(tmp_path / "tensorboard"))
     events.Reload()
