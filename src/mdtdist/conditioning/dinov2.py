@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from mdtdist.errors import InputError
 from mdtdist.models.registry import NetworkFiles
 from mdtdist.models.weights import TensorInfo, check_fit, read_header, read_tensors
+from mdtdist.nn.vision import FusedAttention, GeluFeedForward
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 VITL14_REG: dict[str, Any] = {
@@ -30,28 +31,6 @@ VITL14_REG: dict[str, Any] = {
     "interpolate_antialias": True,
     "interpolate_offset": 0.0,
 }
-
-
-class _Attention(nn.Module):
-    def __init__(self, channels: int, num_heads: int) -> None:
-        super().__init__()
-        self.num_heads = num_heads
-        self.qkv = nn.Linear(channels, 3 * channels)
-        self.proj = nn.Linear(channels, channels)
-
-    def forward(self, x: Float[Tensor, "B L C"]) -> Float[Tensor, "B L C"]:
-        q, k, v = rearrange(self.qkv(x), "b l (three h d) -> three b h l d", three=3, h=self.num_heads)
-        return self.proj(rearrange(F.scaled_dot_product_attention(q, k, v), "b h l d -> b l (h d)"))
-
-
-class _FeedForward(nn.Module):
-    def __init__(self, channels: int, hidden: int) -> None:
-        super().__init__()
-        self.fc1 = nn.Linear(channels, hidden)
-        self.fc2 = nn.Linear(hidden, channels)
-
-    def forward(self, x: Float[Tensor, "... C"]) -> Float[Tensor, "... C"]:
-        return self.fc2(F.gelu(self.fc1(x)))
 
 
 class _LayerScale(nn.Module):
@@ -67,10 +46,10 @@ class _Block(nn.Module):
     def __init__(self, channels: int, num_heads: int, *, mlp_ratio: float, init_value: float) -> None:
         super().__init__()
         self.norm1 = nn.LayerNorm(channels, eps=1e-6)
-        self.attn = _Attention(channels, num_heads)
+        self.attn = FusedAttention(channels, num_heads)
         self.ls1 = _LayerScale(channels, init_value)
         self.norm2 = nn.LayerNorm(channels, eps=1e-6)
-        self.mlp = _FeedForward(channels, int(mlp_ratio * channels))
+        self.mlp = GeluFeedForward(channels, int(mlp_ratio * channels))
         self.ls2 = _LayerScale(channels, init_value)
 
     def forward(self, x: Float[Tensor, "B L C"]) -> Float[Tensor, "B L C"]:

@@ -18,15 +18,8 @@ from torch import Tensor, nn
 
 from mdtdist.errors import InputError
 from mdtdist.evaluation.encoders.checkpoint import count_blocks, count_heads, load_exactly
-from mdtdist.evaluation.encoders.layers import (
-    EvaAttention,
-    FeedForward,
-    FusedAttention,
-    PostNormBlock,
-    PreNormBlock,
-    attend,
-    embed_patches,
-)
+from mdtdist.evaluation.encoders.layers import EvaAttention, PostNormBlock, PreNormBlock, embed_patches
+from mdtdist.nn.vision import FusedAttention, GeluFeedForward, attend
 
 # Heads are not 64 channels wide in ViT-H, -g, -bigG (OpenCLIP) and EVA02-E.
 NUM_HEADS = {1280: 16, 1408: 16, 1664: 16, 1792: 16}
@@ -100,7 +93,7 @@ class _TimmTrunk(nn.Module):
         self.patch_embed = nn.ModuleDict({"proj": nn.Conv2d(3, width, config.patch_size, config.patch_size)})
         self.blocks = nn.ModuleList()
         for _ in range(config.depth):
-            mlp = FeedForward(width, config.hidden)
+            mlp = GeluFeedForward(width, config.hidden)
             if is_eva:
                 attention = EvaAttention(width, config.num_heads, fused=True)
                 self.blocks.append(PostNormBlock(width, attention, mlp, eps=eps))

@@ -14,8 +14,9 @@ from torch import Tensor, nn
 
 from mdtdist.errors import InputError
 from mdtdist.evaluation.encoders.checkpoint import count_blocks, count_heads, load_exactly
-from mdtdist.evaluation.encoders.layers import FeedForward, FusedAttention, PreNormBlock
+from mdtdist.evaluation.encoders.layers import PreNormBlock
 from mdtdist.evaluation.encoders.point_groups import GroupEncoder, group_points
+from mdtdist.nn.vision import FusedAttention, GeluFeedForward
 
 # What a file holds beside the point encoder: the towers, of which the image side is read by `towers`.
 UNUSED = (
@@ -80,7 +81,7 @@ class UlipBlocks(nn.Module):
             PreNormBlock(
                 config.channels,
                 FusedAttention(config.channels, config.num_heads, qkv_bias=False),
-                FeedForward(config.channels, config.hidden),
+                GeluFeedForward(config.channels, config.hidden),
                 eps=_EPS,
             )
             for _ in range(config.depth)

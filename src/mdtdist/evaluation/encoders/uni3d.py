@@ -16,12 +16,12 @@ from mdtdist.errors import InputError
 from mdtdist.evaluation.encoders.checkpoint import count_blocks, count_heads, load_exactly
 from mdtdist.evaluation.encoders.layers import (
     EvaAttention,
-    FeedForward,
     NormedGatedFeedForward,
     PackedGatedFeedForward,
     PreNormBlock,
 )
 from mdtdist.evaluation.encoders.point_groups import GroupEncoder, group_points
+from mdtdist.nn.vision import GeluFeedForward
 
 # Leftovers of the image transformer.
 UNUSED = r"point_encoder\.visual\.(cls_token|pos_embed|patch_embed\.proj\.(weight|bias)|head\.(weight|bias))"
@@ -178,7 +178,7 @@ def _block(config: Uni3DConfig) -> nn.Module:
     if config.feed_forward == "normed":
         mlp = NormedGatedFeedForward(config.channels, config.hidden, eps=_EPS)
     else:
-        kind = FeedForward if config.feed_forward == "gelu" else PackedGatedFeedForward
+        kind = GeluFeedForward if config.feed_forward == "gelu" else PackedGatedFeedForward
         mlp = kind(config.channels, config.hidden)
     attention = EvaAttention(config.channels, config.num_heads, fused=config.fused)
     return PreNormBlock(config.channels, attention, mlp, eps=_EPS)
