@@ -40,7 +40,7 @@ def test_gradcheck():
 
 
 def test_fast_path_equals_its_plain_twin_across_chunks(monkeypatch):
-    monkeypatch.setattr(conv_module, "_CHUNK_ROWS", 50)
+    monkeypatch.setattr(conv_module, "_CPU_ROWS", 50)
     x, weight = random_grid(HALF, channels=3), _weight().requires_grad_()
     x.feats.requires_grad_()
     table = neighbor_table(x.coords)
@@ -48,6 +48,13 @@ def test_fast_path_equals_its_plain_twin_across_chunks(monkeypatch):
     assert torch.allclose(fast, plain, atol=1e-12)
     grads = [torch.autograd.grad((y**2).sum(), (x.feats, weight)) for y in (fast, plain)]
     assert all(torch.allclose(a, b, atol=1e-9) for a, b in zip(*grads, strict=True))
+
+
+def test_accelerators_gather_in_few_large_parts():
+    narrow, wide = (torch.empty(1, channels, device="meta") for channels in (16, 512))
+    assert conv_module._rows_at_once(narrow) * 27 * 16 <= 2**27 < (conv_module._rows_at_once(narrow) + 1) * 27 * 16
+    assert conv_module._rows_at_once(wide) == conv_module._rows_at_once(narrow) // 32
+    assert conv_module._rows_at_once(torch.empty(1, 16)) == 2048
 
 
 @pytest.mark.parametrize("convolve", [sparse_conv3, sparse_conv3_plain])

@@ -11,7 +11,8 @@ from mdtdist.sparse.resample import subdivide
 from mdtdist.sparse.subdivided_conv import subdivided_conv3
 from mdtdist.sparse.tensor import SparseTensor, voxel_keys
 
-_CHUNK_ROWS = 2048  # bounds the gathered matrix [rows, 27 C]; larger chunks fall out of the CPU cache
+_CPU_ROWS = 2048  # of the gathered matrix [rows, 27 C]; more of them fall out of the cache
+_GATHERED_ELEMENTS = 2**27  # of the gathered matrix on other devices, which want few large products
 _PRODUCT_ELEMENTS = 2**27  # bounds the products [N, 27, D] of a narrowing convolution
 
 
@@ -85,7 +86,7 @@ def _convolve(x: Float[Tensor, "N C"], kernel: Float[Tensor, "27 C D"], table: I
     num, (channels, out) = len(x), kernel.shape[1:]
     if channels < 2 * out:
         padded = torch.cat([x, x.new_zeros(1, channels)])
-        return torch.cat([_gather(padded, part) @ kernel.flatten(0, 1) for part in table.split(_CHUNK_ROWS)])
+        return torch.cat([_gather(padded, part) @ kernel.flatten(0, 1) for part in table.split(_rows_at_once(x))])
     bags = torch.where(table == num, 27 * num, 27 * table + torch.arange(27, device=table.device))
     width = max(1, _PRODUCT_ELEMENTS // (27 * max(num, 1)))
     parts = []
@@ -98,12 +99,14 @@ def _convolve(x: Float[Tensor, "N C"], kernel: Float[Tensor, "27 C D"], table: I
 
 def _correlate(a: Float[Tensor, "N A"], b: Float[Tensor, "N B"], table: Int[Tensor, "N 27"]) -> Float[Tensor, "A 27 B"]:
     """``sum_p a[p] b[table[p, o]]``."""
-    padded = torch.cat([b, b.new_zeros(1, b.shape[1])])
-    parts = [
-        rows.T @ _gather(padded, part)
-        for rows, part in zip(a.split(_CHUNK_ROWS), table.split(_CHUNK_ROWS), strict=True)
-    ]
+    padded, num = torch.cat([b, b.new_zeros(1, b.shape[1])]), _rows_at_once(b)
+    parts = [rows.T @ _gather(padded, part) for rows, part in zip(a.split(num), table.split(num), strict=True)]
     return torch.stack(parts).sum(0).view(a.shape[1], 27, b.shape[1])
+
+
+def _rows_at_once(x: Float[Tensor, "N C"]) -> int:
+    """Rows of the gathered matrix that are made at the same time."""
+    return _CPU_ROWS if x.device.type == "cpu" else max(1, _GATHERED_ELEMENTS // (27 * x.shape[1]))
 
 
 def _gather(padded: Tensor, table: Tensor) -> Tensor:
