@@ -165,6 +165,10 @@ class Plan:
                 if method.name in factors:
                     yield self.run(stage, method, factors[method.name], seed)
 
+    def teacher_validation(self, stage: str) -> Path:
+        """Where the validation of the unguided teacher in few steps is kept."""
+        return self.out / stage / "teacher.json"
+
     def run(self, stage: str, method: Method, factor: float, seed: int) -> Run:
         """One training; ``factor`` is its learning rate over that of the stage."""
         plan = self.stages[stage]

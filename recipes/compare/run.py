@@ -78,6 +78,19 @@ def choose(plan: Plan, stage: str, workers: int) -> dict[str, float]:
     return chosen
 
 
+def validate_teacher(plan: Plan) -> None:
+    """Validate the unguided teacher in few steps, which is where the students start from, unless that is done."""
+    for name, stage in plan.stages.items():
+        done = plan.teacher_validation(name)
+        if not done.exists():
+            command = [sys.executable, str(HERE / "validate.py"), str(plan.path), name, stage.distil["teacher"]]
+            result = subprocess.run(
+                command, env=os.environ | {"OMP_NUM_THREADS": "1"}, check=True, stdout=subprocess.PIPE, text=True
+            )
+            with appear_whole(done) as partial:
+                partial.write_text(result.stdout.strip().splitlines()[-1] + "\n")
+
+
 def evaluate(plan: Plan, workers: int) -> None:
     """Measure all students of all seeds on the test split, the seeds side by side."""
 
@@ -106,6 +119,7 @@ def main() -> None:
             if args.only != "sweep":
                 train_all(plan.final(stage, chosen), args.workers)
     if args.only in (None, "evaluate"):
+        validate_teacher(plan)
         evaluate(plan, args.workers)
         from page import write_page  # here, because it needs matplotlib
 

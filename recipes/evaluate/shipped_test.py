@@ -40,7 +40,7 @@ class Row:
     Attributes:
         flows: "student" or "teacher".
         method: how the students were made, where they are not those of the model.
-        students: their weights, without suffix.
+        students: their weights.
     """
 
     flows: str
@@ -78,7 +78,8 @@ def compared_rows(path: Path) -> list[Row]:
         if None in factors:
             continue
         pairs = zip(STAGES, factors, strict=True)
-        students = tuple(plan.run(stage, method, factor, plan.seeds[0]).folder / "student" for stage, factor in pairs)
+        runs = (plan.run(stage, method, factor, plan.seeds[0]) for stage, factor in pairs)
+        students = tuple(run.folder / "student.safetensors" for run in runs)
         for steps in ((1, 1), (2, 2)):
             rows.append(Row(flows="student", steps=steps, guided=False, method=method.name, students=students))
     return rows
