@@ -6,13 +6,16 @@ import pytest
 import torch
 
 from mdtdist import ImageTo3D
+from mdtdist.cli.main import main
+from mdtdist.conditioning import PatchTokenEncoder
 from mdtdist.conditioning.dinov2 import DinoImageEncoder
 from mdtdist.errors import InputError
+from mdtdist.models import build, save
 from mdtdist.pipelines import PipelineConfig
 from mdtdist.pipelines.encoders import find_image_encoder
 from tests.pipelines.official import write_official
 from tests.pipelines.test_image_to_3d import picture
-from tests.pipelines.tiny import write_pipeline
+from tests.pipelines.tiny import ARGS, write_pipeline
 
 
 def named(folder, name: str) -> PipelineConfig:
@@ -34,6 +37,27 @@ def test_encoder_of_an_official_folder_makes_the_crop_and_the_tokens(tmp_path):
     assert pipe(picture(), steps=1).logits.isfinite().all()
     with pytest.raises(InputError, match="the crop has shape"):
         pipe(torch.zeros(4, 20, 20))
+
+
+def test_patch_tokens_of_a_folder_condition_its_flows(tmp_path, capsys):
+    folder, encoder = (
+        write_pipeline(tmp_path, students=False),
+        PatchTokenEncoder(channels=96, stem_channels=[4, 4, 4, 4]),
+    )
+    encoder.save(folder / "ckpts" / "image_tokens")
+    for role in ("sparse_structure_flow_model", "slat_flow_model"):
+        name, args = ARGS[role]
+        save(build(name, **args | {"cond_channels": 96}), folder / "ckpts" / role)
+    pipe = ImageTo3D.from_pretrained(folder)
+    crop = pipe.prepare(picture())
+    assert crop.shape == (4, 224, 224)
+    tokens = pipe.encode(crop[None])
+    assert torch.equal(tokens, encoder(crop[None])) and tokens.shape == (1, 196, 96) and not tokens.requires_grad
+    assert pipe(picture(), steps=1).image is not None
+    assert main(["info", str(folder), "--json"]) == 0
+    described = json.loads(capsys.readouterr().out)["networks"]["image_cond_model"]
+    assert described["class"] == "PatchTokenEncoder"
+    assert described["parameters"] == sum(p.numel() for p in encoder.parameters())
 
 
 def test_published_encoder_comes_from_the_folder_or_the_hub(tmp_path, monkeypatch):

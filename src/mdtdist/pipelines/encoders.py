@@ -11,6 +11,7 @@ from torch import nn
 from mdtdist.conditioning.clip import ClipTextEncoder
 from mdtdist.conditioning.dinov2 import DinoImageEncoder, DinoVisionTransformer, load_dinov2
 from mdtdist.conditioning.image import CROP_SIZE
+from mdtdist.conditioning.patch_tokens import INPUT_SIZE, PatchTokenEncoder
 from mdtdist.conditioning.tokens import ImageTokenEncoder
 from mdtdist.errors import InputError
 from mdtdist.pipelines.config import PipelineConfig
@@ -82,13 +83,15 @@ def find_text_encoder(config: PipelineConfig, *, offline: bool = False) -> Encod
 def _encoder_in_folder(config: PipelineConfig) -> EncoderSource:
     files = config.files("image_cond_model")
     described: dict[str, Any] = files.read_config()
+    base = files.weights.with_suffix("")
     if described["name"] == ImageTokenEncoder.__name__:
-        base = files.weights.with_suffix("")
         return EncoderSource(load=lambda device: ImageTokenEncoder.load(base).to(device), image_size=CROP_SIZE)
+    if described["name"] == PatchTokenEncoder.__name__:
+        return EncoderSource(load=lambda device: PatchTokenEncoder.load(base).to(device), image_size=INPUT_SIZE)
     size = described["args"].get("img_size")
     if described["name"] != DinoVisionTransformer.__name__ or type(size) is not int:
         raise InputError(
-            f"{files.config} describes no image encoder; expected {ImageTokenEncoder.__name__}, or "
-            f"{DinoVisionTransformer.__name__} with its img_size"
+            f"{files.config} describes no image encoder; expected {ImageTokenEncoder.__name__}, "
+            f"{PatchTokenEncoder.__name__}, or {DinoVisionTransformer.__name__} with its img_size"
         )
     return EncoderSource(load=lambda device: DinoImageEncoder.load(files, device=device), image_size=size)

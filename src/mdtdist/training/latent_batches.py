@@ -9,13 +9,15 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from mdtdist.conditioning import PatchTokenEncoder
 from mdtdist.data import PreparedFolder
 from mdtdist.data.latents import LatentItem, mirror_coords, structure_latents, structured_latents
 from mdtdist.errors import InputError
 from mdtdist.flow import DenseLayout, EulerSampler, Layout, PackedLayout, Sampler, VelocityField, randn_like
 from mdtdist.models import load, network_args, sparse_velocity_field, velocity_field
 from mdtdist.sparse import pack_coords
-from mdtdist.training.conditions import ConditionBank, load_or_fit_image_encoder
+from mdtdist.training.augment import Augmentation
+from mdtdist.training.conditions import open_conditions
 from mdtdist.training.judges import judge_structures
 from mdtdist.training.pictures import save_latent_grid
 from mdtdist.training.structured_latents import LatentNormalization
@@ -32,21 +34,25 @@ class StageData:
         source: "prepared".
         stage: "structure" or "latent".
         prepared: prepared folder.
-        image_encoder: path of the image encoder without suffix; fitted and written there when absent.
+        image_encoder: path of the image encoder without suffix. A ``PatchTokenEncoder`` takes the pictures of the
+            folder; an ``ImageTokenEncoder`` its stored tokens, and is fitted and written there when absent. None only
+            where the encoder is trained with the flow.
         encoder: path of the VAE encoder of the stage, without suffix.
         decoder: path of the VAE decoder of the stage, without suffix, for judging samples.
         time_scale: network time at pure noise.
         max_voxels: objects with more voxels are left out, as TRELLIS does; only in the latent stage.
+        augment: how the training pictures are changed; only for an encoder that takes pictures.
     """
 
     source: Literal["prepared"] = "prepared"
     stage: Literal["structure", "latent"]
     prepared: Path
-    image_encoder: Path
+    image_encoder: Path | None = None
     encoder: Path
     decoder: Path
     time_scale: float = 1000.0
     max_voxels: int = 32768
+    augment: Augmentation | None = None
 
     def __post_init__(self) -> None:
         if self.stage not in ("structure", "latent"):
@@ -106,14 +112,22 @@ class LatentBatches(Protocol):
 
 
 class DenseBatches:
-    """Structure latents; objects and images are mirrored in x half of the time."""
+    """Structure latents; objects and images are mirrored in x half of the time.
 
-    def __init__(self, data: StageData, *, seed: int, device: str) -> None:
+    Args:
+        data: where they come from.
+        seed: of their order.
+        device: torch device.
+        encoder: of images, on that device, if it is trained; None takes the one that ``data`` names.
+    """
+
+    def __init__(self, data: StageData, *, seed: int, device: str, encoder: PatchTokenEncoder | None = None) -> None:
         self.data, self.device = data, device
         self.prepared = PreparedFolder(data.prepared)
-        encoder = load_or_fit_image_encoder(self.prepared, data.image_encoder)
         self.ids = ids = {split: self.prepared.ids(split) for split in ("train", "val")}
-        self.conditions = {split: ConditionBank(self.prepared, ids[split], encoder) for split in ids}
+        self.conditions = open_conditions(
+            self.prepared, ids, encoder or data.image_encoder, augmentation=data.augment, device=device
+        )
         self.latents = {
             split: structure_latents(self.prepared, ids[split], data.encoder, device=device) for split in ids
         }
@@ -124,9 +138,10 @@ class DenseBatches:
     def train(self, draw: Draw) -> LatentBatch:
         objects = self.epochs.draw(draw)
         mirrored = torch.rand(len(objects), generator=draw.generator) < 0.5
+        key = self.conditions["train"].key(objects, mirrored, generator=draw.generator)
         cond = self.conditions["train"].draw(objects, mirrored, generator=draw.generator)
         batch = self._batch(self.latents["train"][torch.tensor(objects), mirrored.long()], cond)
-        return replace(batch, ids=tuple(self.ids["train"][i] for i in objects))
+        return replace(batch, key=key, ids=tuple(self.ids["train"][i] for i in objects))
 
     def validation(self) -> Iterator[tuple[LatentBatch, torch.Generator]]:
         latents = self.latents["val"][:, 0]
@@ -156,7 +171,6 @@ class SparseBatches:
     def __init__(self, data: StageData, *, seed: int, device: str) -> None:
         self.data, self.device = data, device
         self.prepared = PreparedFolder(data.prepared)
-        encoder = load_or_fit_image_encoder(self.prepared, data.image_encoder)
         ids = {split: self.prepared.ids(split) for split in ("train", "val")}
         items = {split: structured_latents(self.prepared, ids[split], data.encoder, device=device) for split in ids}
         # Over all objects: what normalises the latents of an encoder must not hang on a limit of one training.
@@ -164,7 +178,9 @@ class SparseBatches:
         kept = {split: _small_enough(items[split], data.max_voxels, split) for split in ids}
         self.items = {split: [items[split][i] for i in kept[split]] for split in ids}
         self.ids = {split: [ids[split][i] for i in kept[split]] for split in ids}
-        self.conditions = {split: ConditionBank(self.prepared, self.ids[split], encoder) for split in ids}
+        self.conditions = open_conditions(
+            self.prepared, self.ids, data.image_encoder, augmentation=data.augment, device=device
+        )
         self.decoder = load(data.decoder, device=device)
         self.resolution = int(network_args(self.decoder)["resolution"])
         self.epochs = EpochSampler(len(self.items["train"]), seed)
@@ -174,8 +190,10 @@ class SparseBatches:
         shards = balance([self.items["train"][i][0].shape[1] for i in objects], draw.num_shards)
         objects = [objects[i] for i in shards[draw.shard]]
         mirrored = torch.rand(len(objects), generator=draw.generator) < 0.5
+        key = self.conditions["train"].key(objects, mirrored, generator=draw.generator)
         cond = self.conditions["train"].draw(objects, mirrored, generator=draw.generator)
-        return replace(self._batch("train", objects, mirrored, cond), ids=tuple(self.ids["train"][i] for i in objects))
+        batch = self._batch("train", objects, mirrored, cond)
+        return replace(batch, key=key, ids=tuple(self.ids["train"][i] for i in objects))
 
     def validation(self) -> Iterator[tuple[LatentBatch, torch.Generator]]:
         for draw in range(VALIDATION_DRAWS):
