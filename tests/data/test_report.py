@@ -23,7 +23,9 @@ def write_pictures(out, count):
 
 
 def test_failures_that_differ_in_numbers_and_names_have_one_cause():
-    rows = [row(n, "failed", f"voxels: ValueError: view {n} of '{n}.png' in /models/{n} shows nothing") for n in range(7)]
+    rows = [
+        row(n, "failed", f"voxels: ValueError: view {n} of '{n}.png' in /models/{n} shows nothing") for n in range(7)
+    ]
     rows += [row(8, "failed", "renders: ValueError: view 3 of 'a' in /b shows nothing"), row(9)]
     first, second = failure_causes(rows)
     assert (first.stage, first.count) == ("voxels", 7) and (second.stage, second.count) == ("renders", 1)

@@ -5,7 +5,16 @@ import pytest
 import torch
 
 from mdtdist.data.sources import Asset, hash_file
-from mdtdist.data.views import COND_PITCH, FOV, NUM_COND_VIEWS, asset_cameras, fitting_radius, read_views, render_asset
+from mdtdist.data.views import (
+    COND_PITCH,
+    FOV,
+    NUM_COND_VIEWS,
+    ViewFolder,
+    asset_cameras,
+    fitting_radius,
+    read_views,
+    render_asset,
+)
 from mdtdist.errors import InputError
 from mdtdist.render.cameras import orbit_camera
 from mdtdist.representations.triangles import Material
@@ -55,6 +64,8 @@ def test_rendered_folder_reads_back(tmp_path):
     views = read_views(tmp_path / "renders")
     assert [view.is_cond for view in views] == [True] * 8 + [False] * 4
     cameras = asset_cameras(int(asset.sha256[:16], 16))
+    around = ViewFolder(tmp_path / "renders", only="around")
+    assert len(around) == 4 and np.array_equal(around[1].rgba, views[9].rgba) and not any(v.is_cond for v in around)
     for view, camera in zip(views, cameras, strict=True):
         assert torch.allclose(view.camera.camera_to_world, camera.camera_to_world) and view.camera.fov == FOV
         assert view.rgba.shape == (128, 128, 4) and (view.depth > 0).mean() > 0.02

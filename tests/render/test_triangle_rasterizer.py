@@ -12,7 +12,7 @@ from tests.data.shapes import BLUE, GREEN, RED, WHITE, facing_square, join, squa
 
 pytest.importorskip("embreex")
 pytest.importorskip("numba")
-from mdtdist.render.ray_caster import AMBIENT, DIFFUSE, LIGHT, MIN_ALBEDO, RayCaster  # noqa: E402
+from mdtdist.render.ray_caster import AMBIENT, DIFFUSE, LIGHT, MIN_ALBEDO, Light, RayCaster  # noqa: E402
 from mdtdist.render.triangle_rasterizer import TriangleRasterizer  # noqa: E402
 
 FRONT = orbit_camera(-math.pi / 2, 0.0)
@@ -56,6 +56,31 @@ def test_pictures_are_those_of_the_ray_caster(scene, camera):
     # Rays start and meet faces in float32, and samples on an edge or in the corner of two layers fall either way.
     assert (gap > 1).mean() < 3e-3, (gap > 1).mean()  # seen 1.4e-3, with glass
     assert (np.abs(fast.depth - slow.depth) > 1e-3).mean() < 1e-3  # seen 3e-4
+
+
+def test_both_renderers_take_another_light():
+    lamp = Light(direction=(0.8, 0.0, -0.6), ambient=0.2, diffuse=0.6)
+    camera = orbit_camera(0.7, 0.4)
+    pictures = [
+        kind(SCENES["plain"]).render(camera, size=96, light=light).rgba.astype(int)
+        for kind in (TriangleRasterizer, RayCaster)
+        for light in (lamp, Light())
+    ]
+    assert (np.abs(pictures[0] - pictures[2]).max(axis=-1) > 1).mean() < 3e-3
+    assert (np.abs(pictures[0] - pictures[1]).max(axis=-1) > 20).mean() > 0.1
+    usual = TriangleRasterizer(SCENES["plain"]).render(camera, size=96).rgba
+    assert (usual == pictures[1]).all()
+
+
+def test_a_lamp_lights_the_side_that_is_seen():
+    """Of a face that looks at the camera 0.6 of it, and nothing of one turned away."""
+    corners = [[-0.4, -0.4, -0.4], [0.4, -0.4, -0.4], [0.4, -0.4, 0.4], [-0.4, -0.4, 0.4]]
+    mesh = square(corners, Material(color=WHITE))
+    for direction, factor in (((0.8, -0.6, 0.0), 0.2 + 0.5 * 0.6), ((0.8, 0.6, 0.0), 0.2)):
+        lamp = Light(direction=direction, ambient=0.2, diffuse=0.5)
+        for kind in (TriangleRasterizer, RayCaster):
+            picture = kind(mesh).render(FRONT, size=16, light=lamp)
+            assert np.abs(picture.rgba[8, 8, :3] - 255 * factor).max() <= 0.51
 
 
 def test_front_view_shows_x_to_the_right_and_z_up():

@@ -1,6 +1,6 @@
 """Config files: what is accepted, and what a wrong one says."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,7 +16,8 @@ from mdtdist.training.runs import read_config
 from mdtdist.training.trainer import TrainerConfig
 from tests.training.tiny import write_toml
 
-RECIPES = Path(__file__).parents[2] / "recipes" / "mini"
+FOLDERS = [Path(__file__).parents[2] / "recipes" / name for name in ("mini", "small")]
+RECIPES = sorted(path for folder in FOLDERS for path in folder.glob("s*_*.toml"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,10 +149,10 @@ def test_options_of_an_objective_are_checked_with_the_config(options, words):
         from_dict(DistilConfig, {"data": data, "teacher": "t", "options": options})
 
 
-@pytest.mark.parametrize("path", sorted(RECIPES.glob("*.toml")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: f"{path.parent.name}-{path.stem}")
 def test_every_recipe_parses_and_its_networks_can_be_built(path):
     config = read_config(path)
-    assert config.out == Path("runs/mini") / path.stem
+    assert config.out == Path("runs") / path.parent.name / path.stem
     if config.task == "flow":
         build(NETWORK_NAMES[config.settings.data.stage], **config.settings.network)
     elif config.task == "distil":
@@ -164,9 +165,13 @@ def test_every_recipe_parses_and_its_networks_can_be_built(path):
         build(f"{prefix}{'' if config.task == 'structure_vae' else 'Gaussian'}Decoder", **config.settings.decoder)
 
 
-@pytest.mark.parametrize("name", sorted(path.stem for path in RECIPES.glob("*_student_*.toml")))
-def test_students_see_the_data_of_their_teacher(name):
-    teacher = read_config(RECIPES / f"{name.partition('_')[0]}_flow.toml")
-    student = read_config(RECIPES / f"{name}.toml")
-    assert student.settings.data == teacher.settings.data
+@pytest.mark.parametrize(
+    "path", [path for path in RECIPES if "_student_" in path.stem], ids=lambda path: f"{path.parent.name}-{path.stem}"
+)
+def test_students_see_the_data_of_their_teacher(path):
+    teacher = read_config(path.with_name(f"{path.stem.partition('_')[0]}_flow.toml"))
+    student = read_config(path)
+    trained = teacher.settings.image_encoder is not None  # and exported beside the flow
+    encoder = teacher.out / "image_encoder" if trained else teacher.settings.data.image_encoder
+    assert student.settings.data == replace(teacher.settings.data, image_encoder=encoder)
     assert student.settings.teacher == teacher.out / "flow"

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from mdtdist.data.latents import structured_latents
+from mdtdist.errors import InputError
 from mdtdist.models import load
 from mdtdist.representations import SH_C0, Gaussians
 from mdtdist.sparse import SparseTensor, pack_coords
@@ -126,3 +127,15 @@ def test_latents_are_encoded_object_by_object_and_kept(prepared, networks):
             mean_mirrored, _ = encoder(SparseTensor(tokens.float(), pack_coords([flipped])))
         assert torch.equal(coords, indices) and torch.equal(feats, kept)
         torch.testing.assert_close(feats, torch.stack([mean, mean_mirrored]), atol=2e-3, rtol=2e-3)  # kept in float16
+
+
+def test_large_assets_and_condition_views_can_be_left_out(prepared):
+    networks = {"encoder": ENCODERS["latent"][1], "decoder": DECODERS["latent"][1]}
+    sizes = sorted(len(prepared.voxels(sha)) for split in ("train", "val") for sha in prepared.ids(split))
+    task = LatentVAETask(
+        LatentVAEConfig(data=prepared.path, max_voxels=sizes[-1], views="around", **networks), seed=0, device="cpu"
+    )
+    whole = {sha: prepared.views(sha) for sha in task.views}
+    assert {len(views) for views in task.views.values()} == {sum(not v.is_cond for v in next(iter(whole.values())))}
+    with pytest.raises(InputError, match="max_voxels is 0: no asset of split 'train'"):
+        LatentVAETask(LatentVAEConfig(data=prepared.path, max_voxels=0, **networks), seed=0, device="cpu")

@@ -28,6 +28,9 @@ the folder DIR afterwards: metadata.csv (one row per asset: name, licence, split
 features/, cond/, and with encoders ss_latents/, latents/; prepare_report.html. Splits are made by name within
 category; the Sweet Home 3D assets keep their frozen split.
 
+the layout small takes a bundle of objects (recipes/small/make_bundle.py) with their splits and turns each to several
+sides; it has voxels on 64^3, 4 input images from the front, 10 other views, and attributes of the surface on voxels.
+
 the layout trellis is that of TRELLIS's own tools, file by file; its latents need --structure-encoder, --latent-encoder.
 
 examples:
@@ -36,11 +39,13 @@ examples:
   mdtdist prepare my_models/ --out runs/mine --stages voxels,renders --limit 20
   mdtdist prepare --out runs/data --stages latents --structure-encoder runs/mini/ss_vae/ss_enc \\
       --latent-encoder runs/mini/slat_vae/slat_enc
+  mdtdist prepare runs/small/bundles --out runs/small/data --layout small --turns 6
   mdtdist prepare my_models/ --out /shared/mine --layout trellis --shard 1/4      (on the first of four machines)
   mdtdist prepare --out /shared/mine --layout trellis --merge                     (when all four are done)
   mdtdist prepare my_models/ --out /shared/mine --layout trellis --engine ray --address auto
 """
-LAYOUTS = ("mini", "trellis")
+LAYOUTS = ("mini", "small", "trellis")
+TURNS = 6
 TIME_LIMIT = 1800.0  # seconds; features of 150 views take minutes on a CPU, no stage of an ordinary asset takes longer
 _GIB = 2**30
 _MAX_LISTED = 20  # failures that are printed one by one
@@ -71,7 +76,11 @@ def add_parser(subparsers: Any) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
-        "folder", nargs="?", type=Path, metavar="FOLDER", help="3D files, .sh3f or .deb, or the --source's files"
+        "folder",
+        nargs="?",
+        type=Path,
+        metavar="FOLDER",
+        help="3D files, .sh3f, .deb or .bundle, or the --source's files",
     )
     parser.add_argument(
         "--source", metavar="NAME", help=f"data set: {', '.join(_source_names())}; fetched without FOLDER"
@@ -87,6 +96,7 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--stages", help="comma-separated (default: all that the given encoders allow)")
     parser.add_argument("--structure-encoder", type=Path, metavar="PATH", help="trained encoder, without suffix")
     parser.add_argument("--latent-encoder", type=Path, metavar="PATH", help="trained encoder, without suffix")
+    parser.add_argument("--turns", type=int, metavar="N", help=f"of a training object, layout small (default: {TURNS})")
     parser.add_argument("--limit", type=int, help="only the first so many assets")
     parser.add_argument("--no-retry", action="store_true", help="leave assets alone that failed in an earlier run")
     parser.add_argument("--merge", action="store_true", help="only make metadata.csv of the tables of all shards")
@@ -156,7 +166,7 @@ def _config(args: argparse.Namespace) -> "PrepareConfig":
     from mdtdist.data.engine import EngineConfig, Shard
 
     layout = _layout(args)
-    is_mini = layout.name == "mini"
+    takes_encoders = layout.has_separate_latents and not args.merge
     engine = EngineConfig(
         kind=args.engine,
         workers=args.workers,
@@ -168,20 +178,22 @@ def _config(args: argparse.Namespace) -> "PrepareConfig":
     return PrepareConfig(
         out=args.out,
         layout=layout,
-        stages=_stages(args),
+        stages=_stages(args, layout),
         engine=engine,
         shard=None if args.shard is None else Shard.parse(args.shard),
         retry=not args.no_retry,
         limit=args.limit,
         score=args.score,
-        structure_encoder=args.structure_encoder if is_mini and not args.merge else None,
-        latent_encoder=args.latent_encoder if is_mini and not args.merge else None,
+        structure_encoder=args.structure_encoder if takes_encoders else None,
+        latent_encoder=args.latent_encoder if takes_encoders else None,
     )
 
 
 def _layout(args: argparse.Namespace) -> "Layout":
     from mdtdist.data.layouts import mini_layout
 
+    if args.turns is not None and args.layout != "small":
+        raise InputError(f"--turns goes with --layout small; the layout is {args.layout}.")
     given = {name: value for name in _SETTINGS if (value := getattr(args, name)) is not None}
     if args.layout == "trellis":
         from mdtdist.data.layouts import trellis_layout
@@ -192,17 +204,21 @@ def _layout(args: argparse.Namespace) -> "Layout":
         return trellis_layout(trellis_stages(settings), finish=trellis_finish(settings))
     wrong = [name for name in (*_TRELLIS_ONLY, "score") if getattr(args, name) is not None]
     if wrong:
-        raise InputError(f"--{wrong[0].replace('_', '-')} goes with --layout trellis; the layout is mini.")
+        raise InputError(f"--{wrong[0].replace('_', '-')} goes with --layout trellis; the layout is {args.layout}.")
+    if args.layout == "small":
+        from mdtdist.data.small import small_layout
+
+        return small_layout()
     return mini_layout()
 
 
-def _stages(args: argparse.Namespace) -> tuple[str, ...] | None:
+def _stages(args: argparse.Namespace, layout: "Layout") -> tuple[str, ...] | None:
     if args.merge:
         return None
     if args.stages is not None:
         return tuple(stage.strip() for stage in args.stages.split(",") if stage.strip())
     has_encoder = args.structure_encoder is not None or args.latent_encoder is not None
-    return ("voxels", "renders", "features", "latents") if args.layout == "mini" and has_encoder else None
+    return (*layout.names, "latents") if layout.has_separate_latents and has_encoder else None
 
 
 def _memory_limit(args: argparse.Namespace) -> int | None:
@@ -227,11 +243,15 @@ def _source_names() -> tuple[str, ...]:
 def _assets(args: argparse.Namespace, shard: "Shard | None") -> "Sequence[Asset]":
     """What the source lists; one process at a time, since some sources unpack archives first."""
     from mdtdist.data import list_assets
+    from mdtdist.data.bundle import SUFFIX, find_bundles
     from mdtdist.data.files import wait_for
     from mdtdist.data.tables import with_metadata
 
     if args.folder is None and args.source is None:
         raise InputError(f"give FOLDER or --source NAME ({', '.join(_source_names())}); neither was given.")
+    is_bundle = args.source is None and bool(find_bundles(args.folder))
+    if is_bundle != (args.layout == "small"):
+        raise InputError(f"a {SUFFIX} and --layout small go together; got {args.folder or args.source}, {args.layout}.")
     cache = args.out / "source"
     try:
         args.out.mkdir(parents=True, exist_ok=True)
@@ -239,7 +259,14 @@ def _assets(args: argparse.Namespace, shard: "Shard | None") -> "Sequence[Asset]
         raise InputError(f"cannot write to {args.out} ({err.strerror}); give another --out.") from err
     with wait_for(cache):
         assets = list_assets(args.folder, cache=cache) if args.source is None else _known_set(args, shard)
-    return assets if args.metadata is None else with_metadata(assets, args.metadata)
+    assets = assets if args.metadata is None else with_metadata(assets, args.metadata)
+    return _turned(assets, args.turns) if is_bundle else assets
+
+
+def _turned(assets: "Sequence[Asset]", turns: int | None) -> "Sequence[Asset]":
+    from mdtdist.data.small import turned
+
+    return turned(assets, train_turns=TURNS if turns is None else turns)
 
 
 def _known_set(args: argparse.Namespace, shard: "Shard | None") -> "Sequence[Asset]":

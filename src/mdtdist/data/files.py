@@ -8,10 +8,13 @@ import os
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
+
+from mdtdist.errors import InputError
 
 logger = logging.getLogger(__name__)
 
@@ -39,6 +42,43 @@ COLUMNS = (
 )
 
 
+@dataclass(frozen=True, kw_only=True)
+class Contents:
+    """What a prepared folder says of itself in ``prepared.json``; without that file it is of the layout mini.
+
+    Attributes:
+        layout: name of the layout.
+        resolution: voxels a side.
+        features: folder of the voxel features below ``features/``.
+    """
+
+    layout: str = "mini"
+    resolution: int = 32
+    features: str = ENCODER
+
+
+def read_contents(root: Path) -> Contents | None:
+    """None for a folder without ``prepared.json``.
+
+    Raises:
+        InputError: if the file is damaged.
+    """
+    path = root / "prepared.json"
+    if not path.exists():
+        return None
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        layout, features, resolution = values["layout"], values["features"], int(values["resolution"])
+    except (OSError, ValueError, KeyError, TypeError) as err:
+        raise InputError(f"{path} cannot be read ({err!r}); run `mdtdist prepare` into another folder.") from err
+    return Contents(layout=str(layout), resolution=resolution, features=str(features))
+
+
+def write_contents(root: Path, contents: Contents) -> None:
+    """Write ``prepared.json``."""
+    write_json(root / "prepared.json", asdict(contents))
+
+
 def voxel_path(root: Path, sha256: str) -> Path:
     """``indices`` uint8 [N, 3], ``num_faces``, ``flatness``."""
     return root / "voxels" / f"{sha256}.npz"
@@ -49,9 +89,13 @@ def render_folder(root: Path, sha256: str) -> Path:
     return root / "renders" / sha256
 
 
-def feature_path(root: Path, sha256: str) -> Path:
-    """``indices`` uint8 [N, 3], ``patchtokens`` float16 [N, C]."""
-    return root / "features" / ENCODER / f"{sha256}.npz"
+def feature_path(root: Path, sha256: str, *, features: str = ENCODER) -> Path:
+    """``indices`` uint8 [N, 3], ``patchtokens`` float16 [N, C].
+
+    Where mirroring in x changes channels, also ``mirror_order`` and ``mirror_sign`` [C]: channel c of a mirrored voxel
+    is ``mirror_sign[c]`` times channel ``mirror_order[c]`` of the voxel.
+    """
+    return root / "features" / features / f"{sha256}.npz"
 
 
 def cond_path(root: Path, sha256: str) -> Path:
@@ -59,13 +103,14 @@ def cond_path(root: Path, sha256: str) -> Path:
     return root / "cond" / ENCODER / f"{sha256}.npz"
 
 
-def is_done(root: Path, stage: str, sha256: str) -> bool:
-    """Whether the files of a stage (voxels, renders, features) are there."""
+def is_done(root: Path, stage: str, sha256: str, *, features: str = ENCODER) -> bool:
+    """Whether the files of a stage (voxels, renders, features) are there; image features come with tokens."""
     if stage == "voxels":
         return voxel_path(root, sha256).exists()
     if stage == "renders":
         return (render_folder(root, sha256) / "transforms.json").exists()
-    return feature_path(root, sha256).exists() and cond_path(root, sha256).exists()
+    has_tokens = features != ENCODER or cond_path(root, sha256).exists()
+    return has_tokens and feature_path(root, sha256, features=features).exists()
 
 
 @contextmanager

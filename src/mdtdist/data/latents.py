@@ -56,13 +56,14 @@ def encode_structure(encoder: nn.Module, data: PreparedFolder, sha256: str, devi
 def encode_structured(encoder: nn.Module, data: PreparedFolder, sha256: str, device: str) -> dict[str, Tensor]:
     """``feats`` and ``feats_mirrored`` [N, C], ``coords`` uint8 [N, 3] of one asset.
 
-    Row i of the mirrored latents belongs to the mirror image of voxel i. It is encoded from the same voxel feature,
-    which for image features is close to the feature of the mirrored pictures.
+    Row i of the mirrored latents belongs to the mirror image of voxel i. It is encoded from the mirrored feature (see
+    :meth:`PreparedFolder.mirrored_features`).
     """
     coords, feats = data.features(sha256)
+    flipped = data.mirrored_features(sha256)
     resolution = int(network_args(encoder)["resolution"])
     both = pack_coords([coords, mirror_coords(coords, resolution)])
-    mean, _ = encoder(SparseTensor(torch.cat([feats, feats]).float().to(device), both.to(device)))
+    mean, _ = encoder(SparseTensor(torch.cat([feats, flipped]).float().to(device), both.to(device)))
     plain, mirrored = _rounded(mean).split(len(coords))
     return {"feats": plain, "feats_mirrored": mirrored, "coords": coords.to(torch.uint8)}
 

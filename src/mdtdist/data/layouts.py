@@ -98,6 +98,9 @@ class Layout:
         picture: a view of an asset for the report, None if there is none yet.
         exclusion: why an asset is left out of the data set, by its row; empty for no reason.
         has_separate_latents: whether latents are made by :mod:`mdtdist.data.latents`, after the stages.
+        carried: columns whose values an asset's ``metadata`` must have; if ``split`` is one of them, it is not chosen
+            here.
+        contents: what the folder says of itself; None where ``metadata.csv`` alone tells the layout.
     """
 
     name: str
@@ -108,6 +111,8 @@ class Layout:
     picture: Callable[[Path, str], Path | None] = _no_picture
     exclusion: Callable[[Mapping[str, Any]], str] = _no_exclusion
     has_separate_latents: bool = False
+    carried: tuple[str, ...] = ()
+    contents: files.Contents | None = None
 
     def __post_init__(self) -> None:
         earlier: set[str] = set()
@@ -166,7 +171,7 @@ def mini_layout() -> Layout:
             ),
         ),
         columns=files.COLUMNS,
-        picture=_mini_picture,
+        picture=first_view,
         exclusion=_unfit,
         has_separate_latents=True,
     )
@@ -234,7 +239,8 @@ def _feature_columns(out: Path, sha256: str) -> Row:
     }
 
 
-def _mini_picture(out: Path, sha256: str) -> Path | None:
+def first_view(out: Path, sha256: str) -> Path | None:
+    """The picture of a layout whose views lie in ``renders/<sha256>``."""
     path = files.render_folder(out, sha256) / "000.png"
     return path if path.exists() else None
 

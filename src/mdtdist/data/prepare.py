@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from mdtdist.data.engine import EngineConfig, Outcome, Shard, run_tasks
+from mdtdist.data.files import write_contents
 from mdtdist.data.layouts import Layout, Row, Stage, mini_layout
 from mdtdist.data.report import write_report
 from mdtdist.data.sources import Asset
@@ -36,7 +37,7 @@ class PrepareConfig:
         out: the prepared folder.
         layout: what it holds.
         stages: names of stages; each needs the files of some before it. None for all of the layout, but the latents
-            of the layout mini.
+            of the layouts mini and small.
         workers: processes, or workers of a Ray cluster; each computes on one thread. None for one per core.
         engine: limits, and where the work is done; its number of workers counts where ``workers`` is None.
         shard: the part of the assets to work on, where several machines share the folder. Each writes its own table;
@@ -44,7 +45,7 @@ class PrepareConfig:
         retry: whether assets that failed in an earlier run are tried again.
         limit: only the first so many assets of the source; None for all.
         score: aesthetic score of assets without one, in the layout trellis (see ``tables.asset_cells``).
-        structure_encoder, latent_encoder: paths without suffix, for the stage latents of the layout mini; None leaves
+        structure_encoder, latent_encoder: paths without suffix, for the stage latents of mini and small; None leaves
             that latent out.
     """
 
@@ -79,7 +80,9 @@ class PrepareConfig:
             given = "an encoder was given without it" if self.encoders else "no encoder was given"
             raise InputError(f"the stage {LATENTS} and a trained structure or latent encoder go together; {given}.")
         if self.makes_latents and self.shard is not None:
-            raise InputError(f"the stage {LATENTS} of the layout mini runs on the merged folder; leave --shard out.")
+            raise InputError(
+                f"the stage {LATENTS} of the layout {self.layout.name} runs on the merged folder; leave --shard out."
+            )
 
     @property
     def makes_latents(self) -> bool:
@@ -117,6 +120,8 @@ def prepare(
         return _add_latents(config, progress)
     assets = list(assets or ())[: config.limit]
     check_layout(config.out, config.layout)
+    if config.layout.contents is not None:
+        write_contents(config.out, config.layout.contents)
     tables = read_tables(config.out)
     cells = asset_cells(assets, config.out, config.layout, tables, score=config.score)
     assets = [asset for asset in assets if config.shard is None or config.shard.owns(asset.sha256)]

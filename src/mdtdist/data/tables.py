@@ -15,7 +15,7 @@ from mdtdist.data import files
 from mdtdist.data.engine import Shard
 from mdtdist.data.layouts import CHOSEN_BY_HAND, PROVENANCE, SIZE, Layout, Row, trellis_cells
 from mdtdist.data.sources import Asset
-from mdtdist.data.split import EXCLUDED, frozen_split, split_by_name
+from mdtdist.data.split import EXCLUDED, SPLITS, frozen_split, split_by_name
 from mdtdist.errors import InputError
 
 logger = logging.getLogger(__name__)
@@ -89,14 +89,23 @@ def check_layout(out: Path, layout: Layout) -> None:
     Raises:
         InputError: if the folder's table is of another layout.
     """
+    found = _found_layout(out)
+    if found is not None and found != layout.name:
+        raise InputError(f"{out} holds the layout {found}, not {layout.name}; give --layout {found} or another --out.")
+
+
+def _found_layout(out: Path) -> str | None:
+    """Which layout a folder holds; None if it is new."""
+    if (contents := files.read_contents(out)) is not None:
+        return contents.layout
     path = out / MAIN
     if not path.exists():
-        return
+        return None
     with path.open(encoding="utf-8", newline="") as file:
         header = next(csv.reader(file), [])
-    found = "trellis" if "file_identifier" in header else "mini"
-    if header and found != layout.name:
-        raise InputError(f"{out} holds the layout {found}, not {layout.name}; give --layout {found} or another --out.")
+    if not header:
+        return None
+    return "trellis" if "file_identifier" in header else "mini"
 
 
 def asset_cells(
@@ -107,7 +116,15 @@ def asset_cells(
     Args:
         score: aesthetic score of an asset without one, in a table that has such a column. None: the top of the scale
             if no asset has one (a folder chosen by hand is not to be filtered), else an empty cell.
+
+    Raises:
+        InputError: if an asset lacks a column that the layout carries or has another value there than in an earlier
+            table, or if one object would be in two splits.
     """
+    for asset in assets:
+        _check_carried(asset, layout, earlier.get(asset.sha256, {}))
+    if "split" in layout.carried:
+        _check_splits(assets)
     has_scores = any(asset.metadata.get("aesthetic_score") not in (None, "") for asset in assets)
     default = CHOSEN_BY_HAND if score is None and not has_scores else score
     rows = []
@@ -115,10 +132,35 @@ def asset_cells(
         row: Row = dict(earlier.get(asset.sha256, {})) if layout.closing_columns else {}
         row |= {"sha256": asset.sha256, **{name: getattr(asset, name) for name in PROVENANCE}}
         row |= dict(zip(SIZE, asset.size_cm or ("", "", ""), strict=True))
+        row |= {name: asset.metadata[name] for name in layout.carried}
         if "file_identifier" in layout.columns:
             row |= trellis_cells(asset, out, default_score=default)
         rows.append(row)
     return rows
+
+
+def _check_carried(asset: Asset, layout: Layout, earlier: Row) -> None:
+    for name in layout.carried:
+        if name not in asset.metadata:
+            raise InputError(f"{asset.source_id} has no {name}, which the layout {layout.name} takes from its source.")
+        value, before = str(asset.metadata[name]), earlier.get(name)
+        if before not in (None, value):
+            raise InputError(
+                f"{asset.source_id} has the {name} {value}, and {before} in an earlier run; its files are of that one. "
+                "Give the same source and options, or another --out."
+            )
+
+
+def _check_splits(assets: Sequence[Asset]) -> None:
+    """All items of an object belong to one set."""
+    splits: dict[str, str] = {}
+    for asset in assets:
+        split, known = asset.metadata["split"], asset.metadata.get("object", asset.sha256)
+        if split not in SPLITS or splits.setdefault(known, split) != split:
+            raise InputError(
+                f"{asset.source_id} has the split {split!r}; expected one of {', '.join(SPLITS)}, "
+                "the same for all items of an object."
+            )
 
 
 class Table:
@@ -147,9 +189,10 @@ class Table:
     def rows(self) -> list[Row]:
         """All rows, with their splits."""
         rows = [dict(row) for row in self._rows.values()]
-        splits = _splits([row for row in rows if row["status"] == "ok"], is_whole=self._shard is None)
+        usable = [row for row in rows if row["status"] == "ok" and "split" not in self._layout.carried]
+        splits = _splits(usable, is_whole=self._shard is None)
         for row in rows:
-            row["split"] = splits.get(row["sha256"], "")
+            row["split"] = splits.get(row["sha256"], row["split"])
             if row["split"] == EXCLUDED:
                 row |= {"status": EXCLUDED, "reason": "left out of the frozen split", "split": ""}
         return rows
@@ -165,7 +208,8 @@ class Table:
         return rows
 
     def _evaluate(self, sha256: str) -> Row:
-        row = {**self._cells[sha256], "split": "", "status": "ok", "reason": ""}
+        chosen_here = {} if "split" in self._layout.carried else {"split": ""}
+        row = {**self._cells[sha256], **chosen_here, "status": "ok", "reason": ""}
         for stage in self._layout.stages:
             row |= stage.columns(self._out, sha256)
         if reason := self._layout.exclusion(row):

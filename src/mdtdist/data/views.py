@@ -2,9 +2,10 @@
 
 import json
 import math
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -30,7 +31,10 @@ COND_PITCH = (math.radians(-5), math.radians(40))
 # Yaw from the front and pitch, degrees: what the condition views leave unseen (back, both rear sides, top, below).
 _OTHER_VIEWS = ((180.0, 20.0), (120.0, 0.0), (-120.0, 65.0), (150.0, -50.0))
 _JITTER = math.radians(15)
-_DEPTH_SCALE = 4.0 / 65535  # object units per step of the 16-bit depth pictures
+_MAX_DEPTH = 4.0  # object units; farther surfaces take coarser steps
+_DEPTH_SCALE = _MAX_DEPTH / 65535  # object units per step of the 16-bit depth pictures
+
+ViewChoice = Literal["around"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,25 +68,65 @@ def asset_cameras(seed: int, *, radius: float = RADIUS) -> list[Camera]:
     return [orbit_camera(float(yaw), float(pitch), radius=radius, fov=FOV) for yaw, pitch in angles]
 
 
-def fitting_radius(triangles: TexturedTriangles, *, fov: float = FOV) -> float:
-    """The usual radius, or as far as it takes to see all of the object: a full cube would be cut off at 2."""
+def fitting_radius(triangles: TexturedTriangles, *, fov: float = FOV, least: float = RADIUS) -> float:
+    """The least radius, or as far as it takes to see all of the object: a full cube would be cut off at 2."""
     reach = float(np.linalg.norm(triangles.vertices[triangles.faces.reshape(-1)], axis=1).max())
-    return max(RADIUS, 1.01 * reach / math.sin(fov / 2))
+    return max(least, 1.01 * reach / math.sin(fov / 2))
 
 
 def render_asset(asset: Asset, folder: Path) -> None:
-    """Render all views of an asset into ``folder``; ``transforms.json`` comes last and marks it complete."""
+    """Render all views of an asset into ``folder``, as :func:`write_views` writes them."""
     triangles = load_normalized(asset.path, rotation=asset.rotation)
-    caster = RayCaster(triangles)
-    frames = []
     cameras = asset_cameras(int(asset.sha256[:16], 16), radius=fitting_radius(triangles))
+    write_views(folder, _render(RayCaster(triangles), cameras))
+
+
+def _render(caster: RayCaster, cameras: Sequence[Camera]) -> Iterator[View]:
     for index, camera in enumerate(cameras):
         picture = caster.render(camera, size=SIZE)
-        if not picture.rgba[..., 3].any():
+        yield View(camera=camera, rgba=picture.rgba, depth=picture.depth, is_cond=index < NUM_COND_VIEWS)
+
+
+def write_views(folder: Path, views: Iterable[View]) -> None:
+    """Write views as they come; ``transforms.json`` comes last and marks the folder complete.
+
+    Raises:
+        ValueError: if a view shows nothing.
+    """
+    frames = []
+    for index, view in enumerate(views):
+        if not view.rgba[..., 3].any():
             raise ValueError(f"view {index} shows nothing")
-        view = View(camera=camera, rgba=picture.rgba, depth=picture.depth, is_cond=index < NUM_COND_VIEWS)
         frames.append(_write_view(folder, index, view))
     write_json(folder / "transforms.json", {"aabb": [[-0.5] * 3, [0.5] * 3], "frames": frames})
+
+
+class ViewFolder:
+    """The views of a rendered folder in their order, each read when it is asked for.
+
+    Args:
+        folder: of one asset.
+        only: "around": without the condition views, which may have lights of their own. None for all.
+
+    Raises:
+        InputError: if the folder is not complete.
+    """
+
+    def __init__(self, folder: Path, *, only: ViewChoice | None = None) -> None:
+        path = folder / "transforms.json"
+        if not path.exists():
+            raise InputError(f"{folder} has no transforms.json; run `mdtdist prepare` with the stage renders.")
+        self._folder = folder
+        self._frames = [f for f in json.loads(path.read_text())["frames"] if only is None or not f["cond"]]
+
+    def __len__(self) -> int:
+        return len(self._frames)
+
+    def __getitem__(self, index: int) -> View:
+        return _read_view(self._folder, self._frames[index])
+
+    def __iter__(self) -> Iterator[View]:
+        return (self[index] for index in range(len(self)))
 
 
 def read_views(folder: Path) -> list[View]:
@@ -91,22 +135,20 @@ def read_views(folder: Path) -> list[View]:
     Raises:
         InputError: if the folder is not complete.
     """
-    path = folder / "transforms.json"
-    if not path.exists():
-        raise InputError(f"{folder} has no transforms.json; run `mdtdist prepare` with the stage renders.")
-    return [_read_view(folder, frame) for frame in json.loads(path.read_text())["frames"]]
+    return list(ViewFolder(folder))
 
 
 def _write_view(folder: Path, index: int, view: View) -> dict[str, Any]:
     name, depth_name = f"{index:03d}.png", f"{index:03d}_depth.png"
-    steps = np.round(view.depth / _DEPTH_SCALE).clip(0, 65535).astype(np.uint16)
+    scale = _DEPTH_SCALE * max(1, math.ceil(view.depth.max() / _MAX_DEPTH))  # a narrow view is taken from afar
+    steps = np.round(view.depth / scale).clip(0, 65535).astype(np.uint16)
     for file_name, pixels in ((name, view.rgba), (depth_name, steps)):
         with whole_file(folder / file_name) as file:
             Image.fromarray(pixels).save(file, format="PNG", compress_level=4)
     return {
         "file_path": name,
         "depth_path": depth_name,
-        "depth_scale": _DEPTH_SCALE,
+        "depth_scale": scale,
         "camera_angle_x": view.camera.fov,
         "transform_matrix": view.camera.camera_to_world.tolist(),
         "cond": view.is_cond,

@@ -23,6 +23,26 @@ CUTOUT_ALPHA = 0.5  # texels below are holes
 
 
 @dataclass(frozen=True, kw_only=True)
+class Light:
+    """A distant lamp and light from everywhere: colours are multiplied by ``ambient + diffuse * max(0, n . l)``.
+
+    Attributes:
+        direction: l, towards the lamp, of length one; n is the unit normal of the side that is seen.
+    """
+
+    direction: tuple[float, float, float] = (float(LIGHT[0]), float(LIGHT[1]), float(LIGHT[2]))
+    ambient: float = AMBIENT
+    diffuse: float = DIFFUSE
+
+    def factor(self, normals: Float[np.ndarray, "N 3"]) -> Float[np.ndarray, "N"]:
+        """Of the colour, per unit normal of a side that is seen."""
+        return self.ambient + self.diffuse * np.einsum("nd,d->n", normals, np.asarray(self.direction)).clip(0)
+
+
+USUAL_LIGHT = Light()
+
+
+@dataclass(frozen=True, kw_only=True)
 class Picture:
     """One view.
 
@@ -47,14 +67,14 @@ class RayCaster:
         """Prepare a model; textures are shrunk to about ``samples_per_unit`` texels per object unit."""
         self._triangles = triangles
         textures = fitting_textures(triangles, samples_per_unit=samples_per_unit)
-        self._materials = [_MaterialSampler(*pair) for pair in zip(triangles.materials, textures, strict=True)]
+        self._materials = [MaterialSampler(*pair) for pair in zip(triangles.materials, textures, strict=True)]
         self._scene = _embree_scene(triangles.triangles)
         self._normals = face_normals(triangles)
 
-    def render(self, camera: Camera, *, size: int = 128, supersampling: int = 2) -> Picture:
+    def render(self, camera: Camera, *, size: int = 128, supersampling: int = 2, light: Light = USUAL_LIGHT) -> Picture:
         """A square picture; ``supersampling`` rays per pixel and axis, averaged with premultiplied alpha."""
         origins, directions = camera_rays(camera, size * supersampling)
-        color, hit, depth = self.cast(origins, directions)
+        color, hit, depth = self.cast(origins, directions, light=light)
         shape = (size, supersampling, size, supersampling)
         coverage = hit.reshape(shape).mean(axis=(1, 3))
         rgb = (color * hit[:, None]).reshape(*shape, 3).mean(axis=(1, 3)) / coverage.clip(1e-9)[..., None]
@@ -66,7 +86,7 @@ class RayCaster:
         )
 
     def cast(
-        self, origins: Float[np.ndarray, "N 3"], directions: Float[np.ndarray, "N 3"]
+        self, origins: Float[np.ndarray, "N 3"], directions: Float[np.ndarray, "N 3"], *, light: Light = USUAL_LIGHT
     ) -> tuple[Float[np.ndarray, "N 3"], Float[np.ndarray, "N"], Float[np.ndarray, "N"]]:
         """Shaded colour, hit (0 or 1), and distance to the first surface in units of the direction's length."""
         color, weight = np.zeros((len(origins), 3)), np.zeros(len(origins))
@@ -80,7 +100,7 @@ class RayCaster:
             if not len(active):
                 break
             travelled[active] += distance[is_hit]
-            surface, opacity = self._shade(face, u[is_hit], v[is_hit], directions[active])
+            surface, opacity = self._shade(face, u[is_hit], v[is_hit], directions[active], light)
             depth[active] = np.where((depth[active] == 0) & (opacity > 0), travelled[active], depth[active])
             share = (1 - weight[active]) * opacity
             color[active] += share[:, None] * surface
@@ -91,7 +111,12 @@ class RayCaster:
         return color / weight.clip(1e-9)[:, None], (weight > 0).astype(np.float64), depth
 
     def _shade(
-        self, face: Int[np.ndarray, "N"], u: np.ndarray, v: np.ndarray, directions: Float[np.ndarray, "N 3"]
+        self,
+        face: Int[np.ndarray, "N"],
+        u: np.ndarray,
+        v: np.ndarray,
+        directions: Float[np.ndarray, "N 3"],
+        light: Light,
     ) -> tuple[Float[np.ndarray, "N 3"], Float[np.ndarray, "N"]]:
         mesh = self._triangles
         weights = np.stack([1 - u - v, u, v], axis=1)
@@ -107,9 +132,8 @@ class RayCaster:
             opacity[chosen] = alpha
         normal = self._normals[face]
         towards_viewer = -np.sign(np.einsum("nd,nd->n", normal, directions))
-        lambert = (towards_viewer * np.einsum("nd,d->n", normal, LIGHT)).clip(0)
         albedo = MIN_ALBEDO + (1 - MIN_ALBEDO) * color
-        return albedo * (AMBIENT + DIFFUSE * lambert)[:, None], opacity
+        return albedo * light.factor(towards_viewer[:, None] * normal)[:, None], opacity
 
 
 def camera_rays(camera: Camera, size: int) -> tuple[Float[np.ndarray, "N 3"], Float[np.ndarray, "N 3"]]:
@@ -164,7 +188,9 @@ def face_normals(triangles: TexturedTriangles) -> Float[np.ndarray, "F 3"]:
     return normals / np.linalg.norm(normals, axis=1, keepdims=True).clip(1e-20)
 
 
-class _MaterialSampler:
+class MaterialSampler:
+    """Colour and opacity of a material at texture coordinates; its texture is one of :func:`fitting_textures`."""
+
     def __init__(self, material: Material, texture: UInt8[np.ndarray, "H W 4"] | None) -> None:
         self._color, self._opacity = np.asarray(material.color), material.opacity
         self._texture = None if texture is None else texture.astype(np.float32) / 255.0

@@ -14,13 +14,12 @@ from jaxtyping import Float
 from mdtdist.errors import InputError
 from mdtdist.render.cameras import Camera
 from mdtdist.render.ray_caster import (
-    AMBIENT,
-    DIFFUSE,
-    LIGHT,
     MAX_LAYERS,
     MIN_ALBEDO,
     SAMPLES_PER_UNIT,
     STEP,
+    USUAL_LIGHT,
+    Light,
     Picture,
     face_normals,
     fitting_textures,
@@ -42,7 +41,7 @@ class TriangleRasterizer:
         self._normals = face_normals(triangles)
         self._surface = _pack(self._kernels, triangles, samples_per_unit)
 
-    def render(self, camera: Camera, *, size: int = 128, supersampling: int = 2) -> Picture:
+    def render(self, camera: Camera, *, size: int = 128, supersampling: int = 2, light: Light = USUAL_LIGHT) -> Picture:
         """A square picture; ``supersampling`` samples per pixel and axis, averaged with premultiplied alpha."""
         rgba, depth = np.zeros((size, size, 4), dtype=np.uint8), np.zeros((size, size), dtype=np.float32)
         projected = self._project(camera, size * supersampling)
@@ -50,7 +49,7 @@ class TriangleRasterizer:
         if rows.start < rows.stop and columns.start < columns.stop:
             projected[:, :2] -= np.array([columns.start, rows.start]) * supersampling
             height, width = ((part.stop - part.start) * supersampling for part in (rows, columns))
-            samples = self._draw(projected, self._light(camera), height, width)
+            samples = self._draw(projected, self._light(camera, light), height, width)
             self._kernels.resolve(samples, supersampling, rgba[rows, columns], depth[rows, columns])
         return Picture(rgba=rgba, depth=depth)
 
@@ -76,11 +75,11 @@ class TriangleRasterizer:
         pixels, depth = camera.project(self._vertices, size)
         return torch.cat([pixels, 1 / depth[:, None]], dim=1).numpy()
 
-    def _light(self, camera: Camera) -> Float[np.ndarray, "F"]:
+    def _light(self, camera: Camera, light: Light) -> Float[np.ndarray, "F"]:
         """Factor of every face's colour; of its two sides the camera sees one."""
         eye = camera.camera_to_world[:3, 3].double().numpy()
         towards_eye = np.sign(np.einsum("fd,fd->f", self._normals, eye - self._first_corners))
-        return AMBIENT + DIFFUSE * (towards_eye * np.einsum("fd,d->f", self._normals, LIGHT)).clip(0)
+        return light.factor(towards_eye[:, None] * self._normals)
 
 
 def _window(projected: Float[np.ndarray, "N 3"], size: int, supersampling: int) -> tuple[slice, slice]:

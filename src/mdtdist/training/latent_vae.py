@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from mdtdist.data import PreparedFolder
+from mdtdist.data.views import ViewChoice
 from mdtdist.evaluation.metrics.image_metrics import ssim
 from mdtdist.models import build, sample_posterior, save
 from mdtdist.render.gaussian_rasterizer import render_gaussians
@@ -29,6 +30,9 @@ class LatentVAEConfig:
         data: prepared folder.
         encoder: arguments of ``SLatEncoder``.
         decoder: arguments of ``SLatGaussianDecoder``.
+        max_voxels: assets with more are left out, which bounds memory and the seconds of a step; None for no bound.
+        views: pictures that are compared: "around" leaves out the condition views, where these have lights of their
+            own; None for all.
         ssim_weight: weight of ``1 - SSIM`` beside the mean absolute difference.
         alpha_weight: weight of the mean absolute difference of coverage.
         kl_weight: weight of the mean KL divergence per latent element.
@@ -41,6 +45,8 @@ class LatentVAEConfig:
     data: Path
     encoder: dict[str, Any]
     decoder: dict[str, Any]
+    max_voxels: int | None = None
+    views: ViewChoice | None = None
     ssim_weight: float = 0.2
     alpha_weight: float = 0.5
     kl_weight: float = 1e-6
@@ -63,8 +69,8 @@ class LatentVAETask(Task):
             }
         ).to(device)
         self.data = PreparedFolder(config.data)
-        self.ids = {split: self.data.ids(split) for split in ("train", "val")}
-        self.views = {sha: self.data.views(sha) for ids in self.ids.values() for sha in ids}
+        self.ids = {split: self.data.small_enough(split, config.max_voxels) for split in ("train", "val")}
+        self.views = {sha: self.data.open_views(sha, only=config.views) for ids in self.ids.values() for sha in ids}
         self.mean, self.std = feature_statistics(self.data, self.ids["train"])
         self.dilation = config.decoder["representation_config"]["2d_filter_kernel_size"]
         self.epochs = EpochSampler(len(self.ids["train"]), seed)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from mdtdist.data import PreparedFolder
 from mdtdist.data.depth_fusion import DepthViews
-from mdtdist.data.views import View
+from mdtdist.data.views import View, ViewChoice
 from mdtdist.errors import InputError
 from mdtdist.models import build, load, sample_posterior, save
 from mdtdist.render.mesh_rasterizer import render_mesh
@@ -38,6 +38,8 @@ class MeshDecoderConfig:
         encoder: frozen ``SLatEncoder``, the one that the latents of the flow were made with.
         decoder: arguments of ``SLatMeshDecoder``, with colours.
         max_voxels: assets with more are left out, which bounds memory and the seconds of a step.
+        views: pictures and depths that are compared: "around" leaves out the condition views, where these have lights
+            of their own; None for all.
         num_points: grid vertices, and as many mesh vertices, compared per asset and step.
         surface_weight: weight of the mean absolute distance of the mesh vertices from the seen surface, in units of
             the cut-off, beside the mean squared error of the grid's distances in the same units.
@@ -50,6 +52,7 @@ class MeshDecoderConfig:
     encoder: Path
     decoder: dict[str, Any]
     max_voxels: int = 2000
+    views: ViewChoice | None = None
     num_points: int = 16384
     surface_weight: float = 0.5
     color_weight: float = 1.0
@@ -71,12 +74,7 @@ class MeshDecoderTask(Task):
         self.encoder = load(config.encoder, device=device).eval().requires_grad_(False)
         self.module: Any = build("SLatMeshDecoder", **config.decoder).to(device)
         self.data = PreparedFolder(config.data)
-        self.ids = {
-            split: [sha for sha in self.data.ids(split) if len(self.data.voxels(sha)) <= config.max_voxels]
-            for split in ("train", "val")
-        }
-        if empty := [split for split, ids in self.ids.items() if not ids]:
-            raise InputError(f"max_voxels is {config.max_voxels}: no asset of split {empty[0]!r} has so few; raise it")
+        self.ids = {split: self.data.small_enough(split, config.max_voxels) for split in ("train", "val")}
         self.epochs = EpochSampler(len(self.ids["train"]), seed)
 
     def loss(self, draw: Draw) -> dict[str, Tensor]:
@@ -102,7 +100,7 @@ class MeshDecoderTask(Task):
         return SparseTensor(feats.to(self.device), pack_coords([coords for coords, _ in items]).to(self.device))
 
     def _compare(self, sha: str, mesh: ExtractedMesh, generator: torch.Generator) -> dict[str, Tensor]:
-        views = DepthViews.from_views(self.data.views(sha), device=self.device)
+        views = DepthViews.from_views(self._views(sha), device=self.device)
         cell = 1 / (4 * self.module.resolution)
         reach = _REACH * cell
         terms, attributes = mesh.training, mesh.attributes
@@ -124,6 +122,9 @@ class MeshDecoderTask(Task):
             "regularizer": terms.regularizer,
         }
 
+    def _views(self, sha: str) -> list[View]:
+        return list(self.data.open_views(sha, only=self.config.views))
+
     def evaluate(self, folder: Path, step: int) -> dict[str, float]:
         figures: list[dict[str, float]] = []
         pictures: list[tuple[Tensor, Tensor]] = []
@@ -138,7 +139,7 @@ class MeshDecoderTask(Task):
             parts = self._compare(sha, training, generator)
             figures.append({name: float(value) for name, value in parts.items()})
             if len(pictures) < _NUM_PICTURES:
-                pictures.append(_compare_pictures(self.module.to_meshes(raw)[0].to_mesh(), self.data.views(sha)[0]))
+                pictures.append(_compare_pictures(self.module.to_meshes(raw)[0].to_mesh(), self._views(sha)[0]))
         save_image_grid(folder / f"samples_{step:07d}.png", [list(row) for row in zip(*pictures, strict=True)])
         means = {name: sum(figure[name] for figure in figures) / len(figures) for name in figures[0]}
         return {"field_rmse_cells": _REACH * means["field"] ** 0.5, "surface_cells": _REACH * means["surface"]} | {

@@ -16,6 +16,7 @@ from mdtdist.evaluation.model_benchmark.test_objects import (
     object_noise,
     on_white,
     structure_scores,
+    views_around,
 )
 from mdtdist.render.cameras import orbit_camera
 from tests.evaluation.tiny import RESOLUTION, SIZE, write_prepared
@@ -47,6 +48,12 @@ def test_evaluation_views_never_show_the_input():
             for i, camera in enumerate(cameras)
         ]
         assert input_view(views) not in EVALUATION_VIEWS
+
+
+def test_other_layouts_are_evaluated_from_the_views_nearest_to_four_sides():
+    around = [(0, 0, False), (178, 25, False), (-55, 18, False), (-120, 60, False), (85, 0, False), (60, 80, False)]
+    assert views_around(views_from([(-50, 20, True), (180, 20, True), *around])) == (4, 6, 3, 5)
+    assert sorted(views_around(views_from([(0, angle, False) for angle in (0, 10, 20, 30)]))) == [0, 1, 2, 3]
 
 
 def test_transparent_pixels_are_white():

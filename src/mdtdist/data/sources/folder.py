@@ -32,21 +32,24 @@ def list_folder(folder: Path) -> list[Asset]:
 
 
 def list_assets(source: Path, *, cache: Path) -> list[Asset]:
-    """Assets of a Debian package, of a folder of Sweet Home 3D libraries, or of a folder of mesh files.
+    """Assets of a bundle, of a Debian package, of a folder of Sweet Home 3D libraries, or of a folder of mesh files.
 
     Data sets by name: :func:`mdtdist.data.sources.find_source`.
 
     Args:
-        source: a ``.deb``, a ``.sh3f``, or a folder.
+        source: a ``.bundle`` or a folder of them (for the layout small), a ``.deb``, a ``.sh3f``, or a folder.
         cache: folder for extracted libraries.
 
     Raises:
         InputError: if ``source`` does not exist or holds no 3D model.
     """
+    from mdtdist.data.bundle import find_bundles, list_bundle
     from mdtdist.data.sweethome import list_libraries, unpack_package
 
     if not source.exists():
         raise InputError(f"{source} does not exist; give a folder of 3D models, a .sh3f library or a .deb package.")
+    if bundles := find_bundles(source):
+        return [asset for path in bundles for asset in list_bundle(path)]
     if source.suffix == ".deb":
         return list_libraries(unpack_package(source, cache=cache), cache=cache)
     libraries = [source] if source.suffix == ".sh3f" else sorted(source.glob("*.sh3f"))

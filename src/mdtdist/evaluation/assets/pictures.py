@@ -14,7 +14,7 @@ from mdtdist.evaluation.assets.depth_normals import depth_normals, smooth_depth
 from mdtdist.evaluation.assets.reading import Asset3D
 from mdtdist.render.cameras import Camera
 from mdtdist.render.gaussian_rasterizer import render_gaussians
-from mdtdist.render.ray_caster import AMBIENT, DIFFUSE, LIGHT, MIN_ALBEDO, RayCaster, camera_rays, face_normals
+from mdtdist.render.ray_caster import MIN_ALBEDO, Light, RayCaster, camera_rays
 from mdtdist.representations import Gaussians
 from mdtdist.representations.triangles import TexturedTriangles
 
@@ -121,16 +121,15 @@ def _mesh_views(
 
 
 class _UnlitCaster(RayCaster):
-    """The same pictures without light: what the ray caster multiplies colours with is divided out again."""
-
-    def __init__(self, triangles: TexturedTriangles, *, samples_per_unit: float) -> None:
-        super().__init__(triangles, samples_per_unit=samples_per_unit)
-        self._facing_light = face_normals(triangles) @ LIGHT
+    """The same pictures without light; what the ray caster does to black is undone."""
 
     def _shade(
-        self, face: Int[np.ndarray, "N"], u: np.ndarray, v: np.ndarray, directions: Float[np.ndarray, "N 3"]
+        self,
+        face: Int[np.ndarray, "N"],
+        u: np.ndarray,
+        v: np.ndarray,
+        directions: Float[np.ndarray, "N 3"],
+        light: Light,
     ) -> tuple[Float[np.ndarray, "N 3"], Float[np.ndarray, "N"]]:
-        color, opacity = super()._shade(face, u, v, directions)
-        towards_viewer = -np.sign(np.einsum("nd,nd->n", self._normals[face], directions))
-        light = AMBIENT + DIFFUSE * (towards_viewer * self._facing_light[face]).clip(0)
-        return ((color / light[:, None] - MIN_ALBEDO) / (1 - MIN_ALBEDO)).clip(0, 1), opacity
+        albedo, opacity = super()._shade(face, u, v, directions, Light(ambient=1.0, diffuse=0.0))
+        return ((albedo - MIN_ALBEDO) / (1 - MIN_ALBEDO)).clip(0, 1), opacity

@@ -21,6 +21,8 @@ _INPUT_YAW, _INPUT_PITCH = FRONT_YAW + math.radians(30), math.radians(20)
 # Front left, right, back, and rear left from above; see data.views.asset_cameras. Never the input view, which lies
 # within 30 degrees of the direction above.
 EVALUATION_VIEWS = (1, 7, 8, 10)
+# The same for views that stand elsewhere: yaw from the front and pitch, degrees.
+_SIDES = ((-50.0, 20.0), (80.0, 15.0), (180.0, 20.0), (-130.0, 50.0))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +60,8 @@ def load_test_objects(data: PreparedFolder, *, split: str = "test", limit: int |
 def load_test_object(data: PreparedFolder, sha256: str) -> TestObject:
     """Read one object."""
     views = data.views(sha256)
-    shown = [views[index] for index in EVALUATION_VIEWS]
+    chosen = EVALUATION_VIEWS if data.layout == "mini" else views_around(views)
+    shown = [views[index] for index in chosen]
     return TestObject(
         sha256=sha256,
         name=data.rows[sha256]["name"],
@@ -74,6 +77,16 @@ def input_view(views: Sequence[View]) -> int:
     wanted = orbit_camera(_INPUT_YAW, _INPUT_PITCH).camera_to_world[:3, 2]
     agreement = [float(view.camera.camera_to_world[:3, 2] @ wanted) if view.is_cond else -math.inf for view in views]
     return int(np.argmax(agreement))
+
+
+def views_around(views: Sequence[View]) -> tuple[int, ...]:
+    """For each evaluated side the view nearest to it of those that are no condition views; none is taken twice."""
+    chosen: list[int] = []
+    for yaw, pitch in _SIDES:
+        wanted = orbit_camera(FRONT_YAW + math.radians(yaw), math.radians(pitch)).camera_to_world[:3, 2]
+        free = [i for i, view in enumerate(views) if not view.is_cond and i not in chosen]
+        chosen.append(max(free, key=lambda i: float(views[i].camera.camera_to_world[:3, 2] @ wanted)))
+    return tuple(chosen)
 
 
 def on_white(rgba: np.ndarray) -> Float[Tensor, "3 H W"]:

@@ -1,0 +1,1 @@
+"""Families of generated objects: each a function from a generator of randomness to a model."""

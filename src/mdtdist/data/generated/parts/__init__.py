@@ -1,0 +1,1 @@
+"""Members that several families of generated objects share."""
