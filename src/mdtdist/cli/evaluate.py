@@ -123,7 +123,7 @@ def _measure(
     """All methods; returns the results and the figures by name."""
     from mdtdist.evaluation.model_benchmark.benchmark import QualityBenchmark
     from mdtdist.evaluation.model_benchmark.methods import list_methods
-    from mdtdist.evaluation.model_benchmark.results import Results
+    from mdtdist.evaluation.model_benchmark.results import PROTOCOLS, Results
     from mdtdist.evaluation.model_benchmark.test_objects import EVALUATION_VIEWS, load_test_objects
     from mdtdist.evaluation.model_benchmark.timing import describe_machine, measure_seconds
 
@@ -138,6 +138,7 @@ def _measure(
         for method in methods:
             qualities[method.name].append(benchmark.measure(method, progress=say))
     results = Results(
+        protocol=PROTOCOLS[data.layout],
         model=args.model,
         object_ids=[item.sha256 for item in objects],
         seeds=seeds,

@@ -11,7 +11,9 @@ from mdtdist.evaluation.model_benchmark.benchmark import Quality
 from mdtdist.evaluation.model_benchmark.methods import REFERENCE, TEACHER, Method
 from mdtdist.evaluation.model_benchmark.page import results_page
 from mdtdist.evaluation.model_benchmark.results import (
+    INPUT_VIEWS,
     PICTURE_SCORES,
+    PROTOCOLS,
     REFERENCE_SCORES,
     TRUTH_SCORES,
     Results,
@@ -21,6 +23,7 @@ from mdtdist.evaluation.model_benchmark.results import (
     write_json,
 )
 from mdtdist.evaluation.model_benchmark.timing import FLOW_STAGES, STAGES
+from mdtdist.evaluation.report_page.older import COMPARISON
 
 NUM_OBJECTS = 12
 ONE_STEP = Method(suffix=TEACHER, steps=(1, 1), guided=True)
@@ -118,3 +121,8 @@ def test_page_and_numbers_agree(results, tmp_path):
     page = results_page(results, checks, title="t", command="mdtdist evaluate", figures=[("a.png", "caption")])
     assert "| student 1+1 | 1 + 1 = 2 |" in page and "50.0 [50.0, 50.0]" in page
     assert "![caption](a.png)" in page and "*ridge*" in page and "**no**" not in page
+
+
+def test_every_protocol_says_where_its_pictures_are_taken_from():
+    assert set(PROTOCOLS.values()) == set(INPUT_VIEWS)
+    assert PROTOCOLS["mini"] == COMPARISON  # the name under which reports read the comparison

@@ -8,6 +8,7 @@ from mdtdist.evaluation.metrics.bootstrap import NUM_RESAMPLES, bootstrap_mean, 
 from mdtdist.evaluation.model_benchmark.methods import REFERENCE, Method
 from mdtdist.evaluation.model_benchmark.results import (
     FRECHET_RESAMPLES,
+    INPUT_VIEWS,
     PICTURE_SCORES,
     REFERENCE_SCORES,
     TRUTH_SCORES,
@@ -87,7 +88,7 @@ on {results.machine}. Wall times: {num_timed} objects one by one, all methods in
 `a+b` is a steps of the structure flow and b steps of the latent flow, so the paper's "1 x 2" (one step for each of
 two flows) is `1+1` here, its "2 x 2" is `2+2`, and its teacher is `25+25`. Guided means w = {w_structure:g} for the
 structure and {w_latent:g} for the latent flow, added on top of one; a guided step costs two evaluations. Students
-need no guidance at run time. All methods get the same picture of each object (three-quarters from the front) and the
+need no guidance at run time. All methods get the same picture of each object ({INPUT_VIEWS[results.protocol]}) and the
 same initial noise, latent noise voxel by voxel. An output without any voxel counts with its single most likely voxel.
 Brackets are 95 % bootstrap intervals over the objects; those of the Frechet and the kernel distance are centred
 on their value."""

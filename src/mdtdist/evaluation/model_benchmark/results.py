@@ -24,7 +24,9 @@ from mdtdist.evaluation.model_benchmark.methods import REFERENCE, TEACHER, Metho
 from mdtdist.evaluation.model_benchmark.timing import FLOW_STAGES, STAGES
 from mdtdist.files import appear_whole
 
-PROTOCOL = "mini-sweethome-test-v1"
+# Layout of the prepared folder -> name of what is done with it, and where the input pictures are taken from.
+PROTOCOLS = {"mini": "mini-sweethome-test-v1", "small": "small-sweethome-test-v1"}
+INPUT_VIEWS = {"mini-sweethome-test-v1": "three-quarters from the front", "small-sweethome-test-v1": "from the front"}
 FRECHET_RESAMPLES = 200
 TRUTH_SCORES = ("iou", "f1", "iou16", "chamfer")
 REFERENCE_SCORES = ("structure_distance", "structure_iou", "latent_distance", "reference_l1")
@@ -50,7 +52,7 @@ class Results:
         guidance: weights of the teacher: structure, latent.
     """
 
-    protocol: str = PROTOCOL
+    protocol: str = PROTOCOLS["mini"]
     model: str
     object_ids: Sequence[str]
     seeds: Sequence[int]
