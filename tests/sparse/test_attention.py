@@ -85,6 +85,14 @@ def test_every_row_is_in_exactly_one_group():
             assert len(labels[row[mask]].unique()) == 1
 
 
+def test_places_lead_from_the_tables_back_to_the_rows():
+    groups = group_rows(torch.tensor([4, 1, 4, 1, 9, 1, 4, 1]))  # 3 and 4 of a kind share a table, 1 has its own
+    assert groups.is_padded == (False, True)
+    flat = torch.cat([rows.flatten() for rows in groups.rows])
+    assert flat[groups.places].tolist() == list(range(8))
+    assert torch.cat([valid.flatten() for valid in groups.valid])[groups.places].all()
+
+
 def test_cross_attention_sees_the_tokens_of_its_own_item():
     x = random_grid(LENGTHS, channels=1)
     q = _qkv(len(x.feats))[0]

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from mdtdist.errors import InputError
-from mdtdist.sparse import SparseTensor, pack_coords
+from mdtdist.sparse import SparseTensor, pack_coords, spread_over_rows, sum_over_rows
 from mdtdist.sparse.tensor import voxel_keys
 from tests.sparse.grids import random_grid
 
@@ -43,3 +43,25 @@ def test_keys_are_distinct_and_ordered_like_batch_x_y_z():
 def test_bad_tables_are_refused(feats, coords, message):
     with pytest.raises((InputError, TypeError), match=f"{message}|Type-check"):  # where annotations are checked
         SparseTensor(feats, coords)
+
+
+LENGTHS = (2, 0, 3)
+
+
+def test_values_are_spread_over_the_rows_of_their_item():
+    values = torch.tensor([[1.0, 10.0], [2.0, 20.0], [3.0, 30.0]])
+    assert spread_over_rows(values, LENGTHS)[:, 0].tolist() == [1, 1, 3, 3, 3]
+    assert spread_over_rows(values[:0], ()).shape == (0, 2)
+
+
+def test_rows_are_summed_by_item():
+    rows = torch.tensor([[1.0], [2.0], [3.0], [4.0], [5.0]])
+    assert sum_over_rows(rows, LENGTHS).tolist() == [[3], [0], [12]]
+    assert sum_over_rows(rows[:0], ()).shape == (0, 1)
+
+
+def test_the_gradient_of_many_rows_is_not_rounded_at_each_of_them():
+    # In bfloat16 256 + 1 is 256 again.
+    values = torch.zeros(1, 3, dtype=torch.bfloat16, requires_grad=True)
+    spread_over_rows(values, (1024,)).sum().backward()
+    assert values.grad.tolist() == [[1024] * 3]

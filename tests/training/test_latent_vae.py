@@ -45,7 +45,7 @@ def test_truth_is_composed_over_the_background(task, prepared):
     sha = prepared.ids("train")[0]
     background = torch.tensor([0.1, 0.2, 0.9])
     scene = task.module["decoder"](SparseTensor(torch.zeros(1, 4), pack_coords([torch.zeros(1, 3)])))[0]
-    truth, alpha, picture, coverage = task._compare(sha, 0, scene, background)
+    truth, alpha, picture, coverage = task._compare(scene, task.views[sha][0], background)
     assert 0 < alpha.mean() < 1 and set(alpha.unique().tolist()) == {0.0, 1.0}
     inside = alpha == 1
     torch.testing.assert_close(truth[:, inside].mean(1), torch.tensor([240.0, 130.0, 20.0]) / 255)

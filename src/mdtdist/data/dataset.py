@@ -57,7 +57,10 @@ class PreparedFolder:
         Raises:
             InputError: if there are none.
         """
-        ids = [sha for sha in self.ids(split) if max_voxels is None or len(self.voxels(sha)) <= max_voxels]
+        ids = self.ids(split)
+        if max_voxels is not None:
+            counts = list(files.in_threads(lambda sha: len(self.voxels(sha)), ids))
+            ids = [sha for sha, count in zip(ids, counts, strict=True) if count <= max_voxels]
         if not ids:
             raise InputError(f"max_voxels is {max_voxels}: no asset of split {split!r} has so few; raise it")
         return ids

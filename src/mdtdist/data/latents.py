@@ -122,16 +122,19 @@ def encode_missing(
     encoder = load(encoder_path, device=device)
     if not isinstance(encoder, spec.network):
         raise InputError(f"{encoder_path} is a {type(encoder).__name__}; expected a {spec.network.__name__}.")
-    for sha in missing:
+
+    def encode(sha: str) -> tuple[str, str | None]:
         try:
             tensors = spec.encode(encoder, data, sha, device)
             arrays: dict[str, Any] = {name: value.numpy() for name, value in tensors.items()}
             files.write_npz(folder / f"{sha}.npz", **arrays)
         except Exception as err:  # whatever a broken file provokes is recorded, never raised
             logger.debug("asset %s", sha, exc_info=True)
-            yield sha, f"{type(err).__name__}: {err}".splitlines()[0][:200]
-        else:
-            yield sha, None
+            return sha, f"{type(err).__name__}: {err}".splitlines()[0][:200]
+        return sha, None
+
+    # Beside an accelerator reading and writing take the time; on a CPU the encoder has use for all cores itself.
+    yield from map(encode, missing) if device == "cpu" else files.in_threads(encode, missing)
 
 
 def structure_latents(
@@ -241,7 +244,7 @@ def _load(
         if reason is not None:
             raise InputError(f"asset {sha} cannot be encoded by {encoder_path} ({reason}); prepare its files again.")
     folder = latent_folder(data.path, encoder_path, kind=kind)
-    return [_read(folder / f"{sha}.npz") for sha in ids]
+    return list(files.in_threads(_read, [folder / f"{sha}.npz" for sha in ids]))
 
 
 def _read(path: Path) -> dict[str, Tensor]:

@@ -7,7 +7,13 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from mdtdist.nn.norms import MultiHeadRMSNorm
-from mdtdist.sparse import AttentionGroups, cross_attention, dot_product_attention, grouped_attention
+from mdtdist.sparse import (
+    AttentionGroups,
+    cross_attention,
+    dot_product_attention,
+    grouped_attention,
+    spread_over_rows,
+)
 
 
 @runtime_checkable
@@ -63,7 +69,7 @@ class PackedTokens:
         return cross_attention(q, k, v, self.lengths)
 
     def expand(self, values: Float[Tensor, "B C"]) -> Float[Tensor, "N C"]:
-        return values[self.batch]
+        return spread_over_rows(values, self.lengths)
 
 
 class SelfAttention(nn.Module):

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from mdtdist.nn.attention import CrossAttention, SelfAttention, TokenLayout
 from mdtdist.nn.norms import LayerNorm32
-from mdtdist.sparse import SparseConv3d, SparseTensor, downsample, upsample
+from mdtdist.sparse import SparseConv3d, SparseTensor, downsample, spread_over_rows, upsample
 
 
 class FeedForward(nn.Module):
@@ -105,7 +105,7 @@ class SparseResBlock(nn.Module):
         elif self.up:
             assert fine is not None
             x = upsample(x, fine)
-        scale, shift = self.emb_layers(emb)[x.batch].chunk(2, dim=-1)
+        scale, shift = spread_over_rows(self.emb_layers(emb), x.lengths).chunk(2, dim=-1)
         h = self.conv1(x.replace(F.silu(self.norm1(x.feats))))
         h = self.conv2(h.replace(F.silu(self.norm2(h.feats) * (1 + scale) + shift)))
         return h.replace(h.feats + self.skip_connection(x.feats))

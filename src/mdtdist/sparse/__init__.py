@@ -12,7 +12,7 @@ from mdtdist.sparse.attention import (
 from mdtdist.sparse.conv import SparseConv3d, neighbor_table, sparse_conv3, sparse_conv3_plain
 from mdtdist.sparse.norm import SparseGroupNorm
 from mdtdist.sparse.resample import downsample, subdivide, upsample
-from mdtdist.sparse.tensor import SparseTensor, pack_coords
+from mdtdist.sparse.tensor import SparseTensor, pack_coords, spread_over_rows, sum_over_rows
 
 __all__ = [
     "AttentionGroups",
@@ -29,7 +29,9 @@ __all__ = [
     "pack_coords",
     "sparse_conv3",
     "sparse_conv3_plain",
+    "spread_over_rows",
     "subdivide",
+    "sum_over_rows",
     "upsample",
     "window_groups",
 ]

@@ -17,10 +17,14 @@ class AttentionGroups:
     Attributes:
         rows: one ``[groups, length]`` table of row numbers per call, padded with row 0.
         valid: which entries of ``rows`` are real.
+        is_padded: which calls have entries that are not.
+        places: where each row stands in all tables, flat and one after the other.
     """
 
     rows: tuple[Int[Tensor, "_ _"], ...]
     valid: tuple[Bool[Tensor, "_ _"], ...]
+    is_padded: tuple[bool, ...]
+    places: Int[Tensor, "N"]
 
 
 def group_rows(labels: Int[Tensor, "N"]) -> AttentionGroups:
@@ -36,7 +40,15 @@ def group_rows(labels: Int[Tensor, "N"]) -> AttentionGroups:
         mask = offsets < counts[chosen][:, None]
         rows.append(order[(starts[chosen][:, None] + offsets) * mask])
         valid.append(mask)
-    return AttentionGroups(tuple(rows), tuple(valid))
+    is_padded = tuple(not bool(mask.all()) for mask in valid)
+    return AttentionGroups(tuple(rows), tuple(valid), is_padded, _places(rows, valid, like=order))
+
+
+def _places(rows: list[Tensor], valid: list[Tensor], *, like: Int[Tensor, "N"]) -> Int[Tensor, "N"]:
+    if not rows:
+        return like
+    places = torch.cat([mask.flatten() for mask in valid]).nonzero()[:, 0]
+    return torch.empty_like(like).scatter_(0, torch.cat([table.flatten() for table in rows])[places], places)
 
 
 def window_labels(coords: Int[Tensor, "N 4"], window: int, shift: int) -> Int[Tensor, "N"]:
@@ -80,16 +92,17 @@ def dot_product_attention(
 def grouped_attention(
     q: Float[Tensor, "N H d"], k: Float[Tensor, "N H d"], v: Float[Tensor, "N H d"], groups: AttentionGroups
 ) -> Float[Tensor, "N H d"]:
-    """Softmax attention, scale ``1 / sqrt(d)``, of every row to all rows of its group."""
-    outs, targets = [], []
-    for rows, valid in zip(groups.rows, groups.valid, strict=True):
-        mask = None if bool(valid.all()) else valid[:, None, None, :]
-        q_heads, k_heads, v_heads = (x[rows].transpose(1, 2) for x in (q, k, v))
-        outs.append(dot_product_attention(q_heads, k_heads, v_heads, mask).transpose(1, 2)[valid])
-        targets.append(rows[valid])
-    target = torch.cat(targets)
-    inverse = torch.empty_like(target).scatter_(0, target, torch.arange(len(target), device=target.device))
-    return torch.cat(outs)[inverse]
+    """Softmax attention, scale ``1 / sqrt(d)``, of every row to all rows of its group.
+
+    Rows are taken by ``index_select``: on a GPU the gradient of ``x[rows]`` goes through equal rows one after the
+    other, and all of the padding is row 0.
+    """
+    outs = []
+    for rows, valid, is_padded in zip(groups.rows, groups.valid, groups.is_padded, strict=True):
+        heads = [x.index_select(0, rows.flatten()).unflatten(0, rows.shape).transpose(1, 2) for x in (q, k, v)]
+        mask = valid[:, None, None, :] if is_padded else None
+        outs.append(dot_product_attention(*heads, mask=mask).transpose(1, 2).flatten(0, 1))
+    return torch.cat(outs).index_select(0, groups.places)
 
 
 def cross_attention(

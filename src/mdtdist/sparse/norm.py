@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from mdtdist.sparse.tensor import SparseTensor
+from mdtdist.sparse.tensor import SparseTensor, spread_over_rows, sum_over_rows
 
 
 class SparseGroupNorm(nn.GroupNorm):
@@ -13,9 +13,9 @@ class SparseGroupNorm(nn.GroupNorm):
         rows = x.feats if x.feats.dtype == torch.float64 else x.feats.float()
         rows = rows.unflatten(1, (self.num_groups, -1))
         counts = rows.new_tensor(x.lengths)[:, None] * rows.shape[2]
-        zeros = rows.new_zeros(len(x.lengths), self.num_groups)
-        mean = zeros.index_add(0, x.batch, rows.sum(2)) / counts
-        centred = rows - mean[x.batch][..., None]
-        variance = zeros.index_add(0, x.batch, (centred**2).sum(2)) / counts
-        normed = (centred * torch.rsqrt(variance + self.eps)[x.batch][..., None]).flatten(1)
+        mean = sum_over_rows(rows.sum(2), x.lengths) / counts
+        centred = rows - spread_over_rows(mean, x.lengths)[..., None]
+        variance = sum_over_rows((centred**2).sum(2), x.lengths) / counts
+        scale = spread_over_rows(torch.rsqrt(variance + self.eps), x.lengths)
+        normed = (centred * scale[..., None]).flatten(1)
         return x.replace((normed * self.weight + self.bias).to(x.feats.dtype))

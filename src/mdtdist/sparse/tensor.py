@@ -54,6 +54,21 @@ class SparseTensor:
         return SparseTensor(feats, self.coords, self.cache)
 
 
+def spread_over_rows(values: Float[Tensor, "B ..."], lengths: tuple[int, ...]) -> Float[Tensor, "N ..."]:
+    """The value of each item, once for every row of it.
+
+    The gradient is a sum over the rows of an item. That of ``values[batch]`` would be added up row after row: on a GPU
+    without parallelism inside an item, and in 16 bits rounded every time.
+    """
+    parts = [value.expand(num, *value.shape) for value, num in zip(values, lengths, strict=True)]
+    return torch.cat([values[:0], *parts])
+
+
+def sum_over_rows(rows: Float[Tensor, "N ..."], lengths: tuple[int, ...]) -> Float[Tensor, "B ..."]:
+    """The sum over the rows of each item."""
+    return torch.cat([rows[:0], *(part.sum(0, keepdim=True) for part in rows.split(list(lengths)))])
+
+
 def pack_coords(items: list[Int[Tensor, "N 3"]]) -> Int[Tensor, "M 4"]:
     """Voxel lists of several samples as one int32 coordinate table with a batch column."""
     columns = [torch.full((len(item), 1), i, dtype=torch.int32, device=item.device) for i, item in enumerate(items)]

@@ -8,8 +8,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from mdtdist.data import PreparedFolder
-from mdtdist.data.views import ViewChoice
+from mdtdist.data import PreparedFolder, files
+from mdtdist.data.views import View, ViewChoice
 from mdtdist.evaluation.metrics.image_metrics import ssim
 from mdtdist.models import build, sample_posterior, save
 from mdtdist.render.gaussian_rasterizer import render_gaussians
@@ -84,7 +84,8 @@ class LatentVAETask(Task):
         z = sample_posterior(mean, logvar, generator=draw.generator)
         scenes = self.module["decoder"](x.replace(z))
         with torch.autocast(self.device.split(":")[0], enabled=False):
-            parts = [self._render_loss(sha, scene, draw.generator) for sha, scene in zip(ids, scenes, strict=True)]
+            drawn = self._draw_views(ids, draw.generator)
+            parts = [self._render_loss(scene, *one) for scene, one in zip(scenes, drawn, strict=True)]
         losses = {name: torch.stack([part[name] for part in parts]).mean() for name in parts[0]}
         losses["kl"] = 0.5 * (mean**2 + logvar.exp() - 1 - logvar).mean()
         losses["color"] = self._color_loss(x, scenes)
@@ -100,15 +101,23 @@ class LatentVAETask(Task):
         return error[visible[:, 0] > _SEEN].mean()
 
     def _voxel_features(self, ids: list[str]) -> SparseTensor:
-        items = [self.data.features(sha) for sha in ids]
-        feats = (torch.cat([feats.float() for _, feats in items]) - self.mean) / self.std
-        return SparseTensor(feats.to(self.device), pack_coords([coords for coords, _ in items]).to(self.device))
+        items = list(files.in_threads(self.data.features, ids))
+        feats = torch.cat([feats for _, feats in items]).to(self.device).float()
+        feats = (feats - self.mean.to(feats)) / self.std.to(feats)
+        return SparseTensor(feats, pack_coords([coords for coords, _ in items]).to(self.device))
 
-    def _render_loss(self, sha: str, scene: Gaussians, generator: torch.Generator) -> dict[str, Tensor]:
+    def _draw_views(self, ids: list[str], generator: torch.Generator) -> list[tuple[View, Float[Tensor, "3"]]]:
+        """A random view of each object, and the colour behind it."""
+        indices, backgrounds = [], []
+        for sha in ids:
+            indices.append(int(torch.randint(len(self.views[sha]), (), generator=generator)))
+            backgrounds.append(torch.rand(3, generator=generator).to(self.device))
+        views = files.in_threads(lambda one: self.views[one[0]][one[1]], list(zip(ids, indices, strict=True)))
+        return list(zip(views, backgrounds, strict=True))
+
+    def _render_loss(self, scene: Gaussians, view: View, background: Float[Tensor, "3"]) -> dict[str, Tensor]:
         config = self.config
-        index = int(torch.randint(len(self.views[sha]), (), generator=generator))
-        background = torch.rand(3, generator=generator).to(self.device)
-        truth, alpha, picture, coverage = self._compare(sha, index, scene, background)
+        truth, alpha, picture, coverage = self._compare(scene, view, background)
         l1 = (picture - truth).abs().mean()
         dissimilarity = 1 - ssim(picture[None], truth[None]).mean()
         alpha_l1 = (coverage - alpha).abs().mean()
@@ -118,10 +127,9 @@ class LatentVAETask(Task):
         return {"image": image, "l1": l1, "ssim": 1 - dissimilarity, "alpha_l1": alpha_l1}
 
     def _compare(
-        self, sha: str, index: int, scene: Gaussians, background: Float[Tensor, "3"]
+        self, scene: Gaussians, view: View, background: Float[Tensor, "3"]
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Truth and its coverage, picture and its coverage."""
-        view = self.views[sha][index]
         rgba = torch.from_numpy(view.rgba).permute(2, 0, 1).to(self.device) / 255
         truth = rgba[:3] * rgba[3:] + (1 - rgba[3:]) * background[:, None, None]
         rendering = render_gaussians(
@@ -136,7 +144,7 @@ class LatentVAETask(Task):
             x = self._voxel_features([sha])
             mean, _ = self.module["encoder"](x)
             scene = self.module["decoder"](x.replace(mean))[0]
-            truth, _, picture, _ = self._compare(sha, i % len(self.views[sha]), scene, white)
+            truth, _, picture, _ = self._compare(scene, self.views[sha][i % len(self.views[sha])], white)
             picture = picture.clamp(0, 1)
             mse = ((picture - truth) ** 2).mean()
             figures.append(torch.stack([-10 * torch.log10(mse), ssim(picture[None], truth[None])[0], mean.std()]))

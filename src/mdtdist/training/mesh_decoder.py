@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from mdtdist.data import PreparedFolder
+from mdtdist.data import PreparedFolder, files
 from mdtdist.data.depth_fusion import DepthViews
 from mdtdist.data.views import View, ViewChoice
 from mdtdist.errors import InputError
@@ -95,9 +95,9 @@ class MeshDecoderTask(Task):
         return {"loss": loss, **losses}
 
     def _voxel_features(self, ids: list[str]) -> SparseTensor:
-        items = [self.data.features(sha) for sha in ids]
-        feats = torch.cat([feats.float() for _, feats in items])
-        return SparseTensor(feats.to(self.device), pack_coords([coords for coords, _ in items]).to(self.device))
+        items = list(files.in_threads(self.data.features, ids))
+        feats = torch.cat([feats for _, feats in items]).to(self.device).float()
+        return SparseTensor(feats, pack_coords([coords for coords, _ in items]).to(self.device))
 
     def _compare(self, sha: str, mesh: ExtractedMesh, generator: torch.Generator) -> dict[str, Tensor]:
         views = DepthViews.from_views(self._views(sha), device=self.device)
@@ -123,7 +123,8 @@ class MeshDecoderTask(Task):
         }
 
     def _views(self, sha: str) -> list[View]:
-        return list(self.data.open_views(sha, only=self.config.views))
+        views = self.data.open_views(sha, only=self.config.views)
+        return list(files.in_threads(views.__getitem__, range(len(views))))
 
     def evaluate(self, folder: Path, step: int) -> dict[str, float]:
         figures: list[dict[str, float]] = []

@@ -3,7 +3,6 @@
 import logging
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
 
@@ -22,7 +21,6 @@ from mdtdist.training.view_conditions import view_paths
 
 log = logging.getLogger(__name__)
 
-_READERS = 8  # threads; decoding and resizing leave the interpreter to others
 _CHUNK = 128  # pictures that the encoder takes at once
 _REPORT = 10.0  # seconds between reports
 
@@ -116,8 +114,8 @@ def read_pictures(
                 "render all objects with one setting"
             )
     pictures = torch.empty(len(ids), len(paths[0]), 4, INPUT_SIZE, INPUT_SIZE, dtype=torch.uint8)
-    with ThreadPoolExecutor(max_workers=_READERS) as pool:
-        names = list(_reported(pool.map(_read_into, pictures, paths), len(ids), data.path))
+    read = files.in_threads(lambda pair: _read_into(*pair), list(zip(pictures, paths, strict=True)))
+    names = list(_reported(read, len(ids), data.path))
     return pictures, names
 
 

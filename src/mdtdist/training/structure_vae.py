@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from mdtdist.data import PreparedFolder
+from mdtdist.data import PreparedFolder, files
 from mdtdist.models import build, save
 from mdtdist.models.sparse_structure_vae import sample_posterior
 from mdtdist.training.task import Draw, EpochSampler, Task
@@ -72,15 +72,15 @@ class StructureVAETask(Task):
         nn.init.constant_(encoder.out_layer[-1].bias[config.encoder["latent_channels"] :], -4.0)
         data = PreparedFolder(config.data)
         self.ids = data.ids("train")
-        self.train = torch.stack([data.occupancy(sha) for sha in self.ids])
+        self.train = torch.stack(list(files.in_threads(data.occupancy, self.ids)))
         self.val = torch.stack([data.occupancy(sha) for sha in data.ids("val")])
         self.batches = EpochSampler(len(self.train), seed)
 
     def loss(self, draw: Draw) -> dict[str, Tensor]:
         chosen = self.batches.draw(draw)
         self.last_draw = {"ids": [self.ids[i] for i in chosen]}
-        grid = self.train[chosen][:, None].float()
-        grid = random_symmetry(grid, draw.generator).to(self.device)
+        grid = self.train[chosen].to(self.device)[:, None].float()
+        grid = random_symmetry(grid, draw.generator)
         mean, logvar = self.module["encoder"](grid)
         mean, logvar = mean.float(), logvar.float().clamp(-30, 20)
         logits = self.module["decoder"](sample_posterior(mean, logvar, generator=draw.generator)).float()
