@@ -139,3 +139,10 @@ def test_large_assets_and_condition_views_can_be_left_out(prepared):
     assert {len(views) for views in task.views.values()} == {sum(not v.is_cond for v in next(iter(whole.values())))}
     with pytest.raises(InputError, match="max_voxels is 0: no asset of split 'train'"):
         LatentVAETask(LatentVAEConfig(data=prepared.path, max_voxels=0, **networks), seed=0, device="cpu")
+
+
+def test_a_step_in_half_precision_is_finite(task):
+    with torch.autocast("cpu", torch.bfloat16):
+        losses = task.loss(draw(0, 2))
+    losses["loss"].backward()
+    assert losses["loss"].isfinite() and task._voxel_features(task.ids["train"][:2]).feats.dtype == torch.float32

@@ -110,3 +110,12 @@ def test_the_command_trains_and_exports(config, tmp_path, capsys):
     assert "field_rmse_cells" in capsys.readouterr().out
     assert type(load(tmp_path / "run" / "slat_dec_mesh")).__name__ == "SLatMeshDecoder"
     assert (tmp_path / "run" / "samples_0000002.png").is_file()
+
+
+def test_a_step_in_half_precision_is_finite(config):
+    torch.manual_seed(0)
+    task = MeshDecoderTask(config, seed=0, device="cpu")
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = task.loss(draw(0, 2))["loss"]
+    loss.backward()
+    assert loss.isfinite()

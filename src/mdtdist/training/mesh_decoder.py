@@ -96,7 +96,8 @@ class MeshDecoderTask(Task):
 
     def _voxel_features(self, ids: list[str]) -> SparseTensor:
         items = list(files.in_threads(self.data.features, ids))
-        feats = torch.cat([feats for _, feats in items]).to(self.device).float()
+        # Widened one by one: what autocast makes of a concatenation on a CPU takes no float16.
+        feats = torch.cat([feats.to(self.device).float() for _, feats in items])
         return SparseTensor(feats, pack_coords([coords for coords, _ in items]).to(self.device))
 
     def _compare(self, sha: str, mesh: ExtractedMesh, generator: torch.Generator) -> dict[str, Tensor]:
