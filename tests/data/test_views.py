@@ -9,11 +9,13 @@ from mdtdist.data.views import (
     COND_PITCH,
     FOV,
     NUM_COND_VIEWS,
+    View,
     ViewFolder,
     asset_cameras,
     fitting_radius,
     read_views,
     render_asset,
+    write_views,
 )
 from mdtdist.errors import InputError
 from mdtdist.render.cameras import orbit_camera
@@ -76,3 +78,11 @@ def test_rendered_folder_reads_back(tmp_path):
 def test_incomplete_folder_is_an_input_error(tmp_path):
     with pytest.raises(InputError, match="stage renders"):
         read_views(tmp_path)
+
+
+def test_a_folder_without_views_around_is_refused(tmp_path):
+    picture, depth = np.full((4, 4, 4), 255, np.uint8), np.ones((4, 4), np.float32)
+    write_views(tmp_path, [View(camera=asset_cameras(0)[0], rgba=picture, depth=depth, is_cond=True)])
+    assert len(ViewFolder(tmp_path)) == 1
+    with pytest.raises(InputError, match="no views beside those from the front"):
+        ViewFolder(tmp_path, only="around")

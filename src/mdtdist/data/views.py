@@ -109,7 +109,7 @@ class ViewFolder:
         only: "around": without the condition views, which may have lights of their own. None for all.
 
     Raises:
-        InputError: if the folder is not complete.
+        InputError: if the folder is not complete, or has no such view.
     """
 
     def __init__(self, folder: Path, *, only: ViewChoice | None = None) -> None:
@@ -118,6 +118,8 @@ class ViewFolder:
             raise InputError(f"{folder} has no transforms.json; run `mdtdist prepare` with the stage renders.")
         self._folder = folder
         self._frames = [f for f in json.loads(path.read_text())["frames"] if only is None or not f["cond"]]
+        if not self._frames:
+            raise InputError(f"{path} has no views beside those from the front; render it again, or take all views.")
 
     def __len__(self) -> int:
         return len(self._frames)
